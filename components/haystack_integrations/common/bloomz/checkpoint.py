@@ -1,0 +1,263 @@
+"""Model name, folder or bundled name -> weights and tokenizer on a device, in a dtype, with the reason for the choice.
+
+Whoever asks twice for the same checkpoint with the same settings gets the same copy; it is freed when the last user
+closes. Knows nothing of the forward pass or of Haystack.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoTokenizer, BloomForSequenceClassification, BloomModel, PreTrainedModel
+
+logger = logging.getLogger(__name__)
+
+Task = Literal["embed", "rank"]
+
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+BUNDLED_RETRIEVER = "tiny-fr-en-retriever"
+BUNDLED_RANKER = "tiny-fr-en-ranker"
+DEFAULT_MAX_LENGTH = 2048  # what Bloom was pre-trained with, when the config has no seq_length
+
+_POSITIVE_LABELS = {"label_1", "1", "true", "yes", "positive", "relevant"}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: one line with what was asked for and what to do."""
+
+
+class Placement(NamedTuple):
+    """Where and in what dtype a model runs, and why."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+
+class LoadSettings(NamedTuple):
+    """How to load a checkpoint; the names are those of ``from_pretrained``."""
+
+    revision: str | None = None
+    local_files_only: bool = False
+    model_kwargs: dict[str, Any] | None = None
+    tokenizer_kwargs: dict[str, Any] | None = None
+    config_kwargs: dict[str, Any] | None = None
+
+
+@dataclass
+class Checkpoint:
+    """Weights and tokenizer, ready to use, shared between ``users``."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    placement: Placement
+    max_length: int
+    empty_token: int
+    key: str = ""
+    users: int = 0
+
+
+@dataclass
+class _Shelf:
+    """The checkpoints open in this process, and a lock a key, so that two different models load side by side."""
+
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    loading: dict[str, threading.Lock] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_shelf = _Shelf()
+
+
+def choose_placement(device: str | None = None, dtype: torch.dtype | None = None) -> Placement:
+    """Choose device and dtype: CUDA in bfloat16 where there is one, else the CPU in float32.
+
+    :param device: force one ("cpu", "cuda:1", "mps"); None chooses.
+    :param dtype: force one; None chooses.
+    :returns: the choice and the reason, for the log.
+    :raises CheckpointError: if CUDA is asked for where there is none.
+
+    >>> choose_placement("cpu").dtype
+    torch.float32
+    """
+    if device and device.startswith("cuda") and not torch.cuda.is_available():
+        raise CheckpointError(
+            f"device {device!r} was asked for, but torch sees no CUDA device: use 'cpu' or leave it out"
+        )
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    why_device = "asked for" if device else ("CUDA is available" if chosen.type == "cuda" else "no CUDA device")
+    if dtype is not None:
+        return Placement(chosen, dtype, f"{chosen} ({why_device}), {dtype} (asked for)")
+    if chosen.type == "cuda" and torch.cuda.is_bf16_supported():
+        return Placement(chosen, torch.bfloat16, f"{chosen} ({why_device}), bfloat16 (tensor cores)")
+    # bf16 without bf16 units is six times slower than fp32 on a CPU (19 against 130 GFLOP/s measured).
+    return Placement(chosen, torch.float32, f"{chosen} ({why_device}), float32 (exact, and the fastest here)")
+
+
+def open_checkpoint(
+    model: str, task: Task, *, device: str | None = None, token: str | None = None, settings: LoadSettings | None = None
+) -> Checkpoint:
+    """Load a Bloom checkpoint, or share the copy that is already open with the same settings.
+
+    :param model: bundled name, local folder or name on the Hugging Face Hub.
+    :param task: "embed" for a ``BloomModel``, "rank" for a ``BloomForSequenceClassification``.
+    :param device: as for ``choose_placement``.
+    :param token: for gated or private models on the Hub.
+    :param settings: how to load.
+    :returns: the checkpoint; give it back with ``close_checkpoint``.
+    :raises CheckpointError: if it cannot be found, is not a Bloom, or has no ranking head.
+    """
+    settings = settings or LoadSettings()
+    dtype = _forced_dtype(settings.model_kwargs)
+    placement = choose_placement(device, dtype)
+    key = json.dumps([model, task, str(placement.device), str(placement.dtype), *settings], sort_keys=True, default=str)
+    with _shelf.lock:
+        loading = _shelf.loading.setdefault(key, threading.Lock())
+    with loading:
+        with _shelf.lock:
+            checkpoint = _shelf.checkpoints.get(key)
+        if checkpoint is None:
+            checkpoint = _load(model, task, placement, token, settings)
+            checkpoint.key = key
+        with _shelf.lock:
+            _shelf.checkpoints[key] = checkpoint
+            checkpoint.users += 1
+    return checkpoint
+
+
+def close_checkpoint(checkpoint: Checkpoint) -> None:
+    """Give a checkpoint back; its memory is freed when the last user has.
+
+    :param checkpoint: from ``open_checkpoint``, once for each call of it.
+    """
+    with _shelf.lock:
+        checkpoint.users -= 1
+        if checkpoint.users <= 0:
+            _shelf.checkpoints.pop(checkpoint.key, None)
+            if checkpoint.placement.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def resolve(model: str) -> str:
+    """Turn a bundled name into its folder; leave any other name as it is.
+
+    :param model: name or folder.
+    :returns: what ``from_pretrained`` understands.
+    """
+    bundled = BUNDLED_FOLDER / model
+    return str(bundled) if model in (BUNDLED_RETRIEVER, BUNDLED_RANKER) else str(Path(model).expanduser())
+
+
+def positive_label(config: Any) -> int:  # noqa: ANN401
+    """Find which of the two labels means "relevant".
+
+    :param config: of a ``BloomForSequenceClassification``.
+    :returns: 0 or 1.
+    :raises CheckpointError: if there are not two labels, or not exactly one of them has a known positive name.
+    """
+    names = {int(index): str(name) for index, name in config.id2label.items()}
+    matches = [index for index, name in names.items() if name.lower() in _POSITIVE_LABELS]
+    if len(names) != 2 or len(matches) != 1:
+        raise CheckpointError(
+            f"cannot tell which label means relevant: got labels {names}, expected two, one of them named LABEL_1 "
+            f"(or {', '.join(sorted(_POSITIVE_LABELS - {'label_1'}))}): set id2label in the model's config.json"
+        )
+    return matches[0]
+
+
+def _forced_dtype(model_kwargs: dict[str, Any] | None) -> torch.dtype | None:
+    asked = (model_kwargs or {}).get("dtype", (model_kwargs or {}).get("torch_dtype"))
+    if asked is None or isinstance(asked, torch.dtype):
+        return asked
+    dtype = getattr(torch, str(asked).removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise CheckpointError(f"unknown dtype {asked!r} in model_kwargs: use 'float32', 'bfloat16' or 'float16'")
+    return dtype
+
+
+def _load(model: str, task: Task, placement: Placement, token: str | None, settings: LoadSettings) -> Checkpoint:
+    source = resolve(model)
+    where = {"revision": settings.revision or "main", "local_files_only": settings.local_files_only, "token": token}
+    config = _from_hub(model, lambda: AutoConfig.from_pretrained(source, **where, **(settings.config_kwargs or {})))
+    if config.model_type != "bloom":
+        raise CheckpointError(f"{model!r} is a {config.model_type!r} model, but only Bloom checkpoints can be loaded")
+    if task == "rank":
+        positive_label(config)
+    wrapper = _from_hub(
+        model, lambda: AutoTokenizer.from_pretrained(source, **where, **(settings.tokenizer_kwargs or {}))
+    )
+    weights = _from_hub(model, lambda: _load_weights(source, task, config, placement, where, settings.model_kwargs))
+    logger.info("%s: %s", model, placement.reason)
+    return Checkpoint(
+        name=model,
+        model=weights,
+        tokenizer=_plain_tokenizer(model, wrapper),
+        placement=placement,
+        max_length=int(getattr(config, "seq_length", None) or DEFAULT_MAX_LENGTH),
+        empty_token=_empty_token(model, wrapper, config),
+    )
+
+
+def _load_weights(
+    source: str,
+    task: Task,
+    config: Any,  # noqa: ANN401
+    placement: Placement,
+    where: dict[str, Any],
+    model_kwargs: dict[str, Any] | None,
+) -> PreTrainedModel:
+    kwargs = {key: value for key, value in (model_kwargs or {}).items() if key not in ("dtype", "torch_dtype")}
+    architecture = BloomForSequenceClassification if task == "rank" else BloomModel
+    # weights_only comes last: a pickle that runs code is never loaded, whatever the caller passes.
+    options = {**kwargs, **where, "config": config, "dtype": placement.dtype, "weights_only": True}
+    weights, report = architecture.from_pretrained(source, **options, output_loading_info=True)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"{source!r} lacks {len(missing)} weights of a {architecture.__name__} (first: {missing[0]}): "
+            + ("is it a retriever? A ranker needs a classification head" if task == "rank" else "is it complete?")
+        )
+    if "device_map" not in kwargs:
+        weights = weights.to(placement.device)
+    return weights.eval().requires_grad_(False)
+
+
+def _from_hub(model: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Run a ``from_pretrained``; say in one line why it failed."""
+    try:
+        return load()
+    except CheckpointError:
+        raise
+    except Exception as error:
+        # Hub, file system, JSON and safetensors errors share no base class and come as paragraphs.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(
+            f"cannot load {model!r}: expected a bundled name ({BUNDLED_RETRIEVER}, {BUNDLED_RANKER}), a local folder "
+            f"or a model on the Hugging Face Hub ({type(error).__name__}: {reason[:300]})"
+        ) from error
+
+
+def _plain_tokenizer(model: str, wrapper: Any) -> Tokenizer:  # noqa: ANN401
+    if not getattr(wrapper, "is_fast", False):
+        raise CheckpointError(f"{model!r} has no fast tokenizer: a tokenizer.json is needed")
+    # A copy of our own: never changed after this line, so threads may share it ("Already borrowed" comes from changes).
+    tokenizer = Tokenizer.from_str(wrapper.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _empty_token(model: str, wrapper: Any, config: Any) -> int:  # noqa: ANN401
+    eos = wrapper.eos_token_id if wrapper.eos_token_id is not None else config.eos_token_id
+    if isinstance(eos, list):
+        eos = eos[0] if eos else None
+    if eos is None or not 0 <= eos < config.vocab_size:
+        raise CheckpointError(f"{model!r} names no end-of-text token ({eos}), which stands for an empty text")
+    return int(eos)

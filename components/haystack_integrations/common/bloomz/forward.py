@@ -1,0 +1,114 @@
+"""Packed batch -> hidden states of a Hugging Face ``BloomModel``, computed without padding and without a cache.
+
+The fast path reads the weights of the model as they are (nothing is copied, gradients flow), so the same function
+serves inference and training; the plain path, Hugging Face one text at a time, stands at the end of the file.
+Dropout is not applied: the published checkpoints have none. Knows nothing of text or of Haystack.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import BloomModel
+
+from .attention import alibi_slopes, packed_attention
+from .packing import PackedBatch
+
+
+def last_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
+    """Give the final hidden state of each text's last token.
+
+    :param model: weights, on the device of the batch.
+    :param batch: B packed texts.
+    :returns: (B, H) in the model's dtype, after the final layer norm.
+    """
+    slopes = alibi_slopes(model.config.n_head, batch.input_ids.device)
+    hidden = _embed(model, batch)
+    for layer in model.h[:-1]:
+        hidden = _layer(layer, hidden, batch, slopes)
+    return model.ln_f(_last_layer(model.h[-1], hidden, batch, slopes))
+
+
+def all_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
+    """Give the final hidden state of every token: what ``BloomModel`` calls ``last_hidden_state``.
+
+    :param model: weights, on the device of the batch.
+    :param batch: B packed texts of T tokens.
+    :returns: (T, H) in the model's dtype, after the final layer norm.
+    """
+    slopes = alibi_slopes(model.config.n_head, batch.input_ids.device)
+    hidden = _embed(model, batch)
+    for layer in model.h:
+        hidden = _layer(layer, hidden, batch, slopes)
+    return model.ln_f(hidden)
+
+
+def _embed(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
+    return model.word_embeddings_layernorm(model.word_embeddings(batch.input_ids))  # (T, H)
+
+
+def _layer(layer: nn.Module, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+    normed = layer.input_layernorm(hidden)
+    fused = layer.self_attention.query_key_value(normed)
+    fused = fused.unflatten(-1, (layer.num_heads, 3, -1))  # (T, N, 3, D): Bloom interleaves them per head
+    attended = packed_attention(fused, batch, slopes)
+    return _after_attention(layer, hidden, normed, attended)
+
+
+def _last_layer(layer: nn.Module, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+    """Run the last layer for the last tokens only.
+
+    One query a text lets the key and value projections move out of the sum over tokens: q.(W x) = (W'q).x, and the
+    mean of V x is V times the mean of x. No token but the last is multiplied by a matrix (exact, up to rounding).
+    """
+    last = batch.cu_seqlens[1:].long() - 1
+    projection = layer.self_attention.query_key_value
+    if type(projection) is not nn.Linear:
+        # Adapters and quantised layers hide their weight: compute every token, then keep the last ones.
+        return _layer(layer, hidden, batch, slopes)[last]
+    normed = layer.input_layernorm(hidden)  # (T, H)
+    _, key_weight, value_weight = projection.weight.unflatten(0, (layer.num_heads, 3, -1)).unbind(1)  # (N, D, H)
+    value_bias = projection.bias.unflatten(0, (layer.num_heads, 3, -1))[:, 2]  # (N, D); the key's is constant in a row
+    query = projection(normed[last]).unflatten(-1, (layer.num_heads, 3, -1))[:, :, 0]  # (B, N, D)
+    absorbed = torch.einsum("bnd,ndh->bnh", query, key_weight) / math.sqrt(query.shape[-1])
+    pooled = _pool(normed, absorbed, batch, slopes)  # (B, N, H)
+    attended = torch.einsum("bnh,ndh->bnd", pooled, value_weight) + value_bias
+    return _after_attention(layer, hidden[last], normed[last], attended)
+
+
+def _pool(normed: torch.Tensor, absorbed: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+    """Average the tokens of each text, weighted by softmax(absorbed query . token + ALiBi)."""
+    pooled = []
+    counts, tokens = [run.count for run in batch.runs], [run.tokens for run in batch.runs]
+    for run, rows, queries in zip(batch.runs, normed.split(tokens), absorbed.split(counts), strict=True):
+        rows = rows.unflatten(0, run)  # (count, L, H)
+        place = torch.arange(run.length, device=rows.device, dtype=torch.float32) - (run.length - 1)
+        scores = torch.baddbmm(slopes[:, None] * place, queries.float(), rows.float().transpose(1, 2))  # (count, N, L)
+        pooled.append(scores.softmax(-1).to(rows.dtype) @ rows)
+    return torch.cat(pooled)
+
+
+def _after_attention(
+    layer: nn.Module, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
+) -> torch.Tensor:
+    post_norm = layer.apply_residual_connection_post_layernorm
+    hidden = layer.self_attention.dense(attended.flatten(1)) + (normed if post_norm else hidden)
+    normed = layer.post_attention_layernorm(hidden)
+    up = F.gelu(layer.mlp.dense_h_to_4h(normed), approximate="tanh")
+    return layer.mlp.dense_4h_to_h(up) + (normed if post_norm else hidden)
+
+
+def reference_last_hidden_states(model: BloomModel, token_ids: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
+    """Do the same the plain way: Hugging Face's own forward, one text at a time.
+
+    :param model: weights.
+    :param token_ids: B arrays of token ids.
+    :returns: (B, H), what ``last_hidden_states`` must equal.
+    """
+    device = model.word_embeddings.weight.device
+    rows = [torch.from_numpy(ids)[None].to(device) for ids in token_ids]
+    return torch.cat([model(input_ids=row, use_cache=False).last_hidden_state[:, -1] for row in rows])

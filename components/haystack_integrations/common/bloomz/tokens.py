@@ -1,0 +1,114 @@
+"""Text -> token ids, as the Hugging Face tokenizer of the checkpoint would give them.
+
+Enters: texts, or (context, question) pairs. Leaves: one int64 array of token ids a text, never empty.
+Knows nothing of the model, of padding (there is none) or of Haystack.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+TokenIds = npt.NDArray[np.int64]
+
+
+class SpecialTokens(NamedTuple):
+    """The ids a tokenizer puts around its texts; all empty for the published Bloom checkpoints."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+
+
+class TokenizedTexts(NamedTuple):
+    """Token ids of B texts, and how many texts lost their end to ``max_length``."""
+
+    token_ids: list[TokenIds]
+    truncated: int
+
+
+def special_tokens(tokenizer: Tokenizer, *, pair: bool) -> SpecialTokens:
+    """Read which special tokens the tokenizer adds, by asking it to encode a probe.
+
+    :param tokenizer: a fast tokenizer.
+    :param pair: whether two texts are joined (context, question) or one stands alone.
+    :returns: the ids before, between and after the texts.
+    """
+    probe = tokenizer.encode("a", "a") if pair else tokenizer.encode("a")
+    owners = probe.sequence_ids  # None marks a special token
+    first = owners.index(0)
+    last = len(owners) - owners[::-1].index(int(pair))
+    between = [i for i, owner in zip(probe.ids[first:last], owners[first:last], strict=True) if owner is None]
+    return SpecialTokens(probe.ids[:first], between, probe.ids[last:])
+
+
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, max_length: int, empty_token: int) -> TokenizedTexts:
+    """Encode each text; a text longer than ``max_length`` loses its end.
+
+    :param tokenizer: a fast tokenizer without truncation or padding set; it is only read, so threads may share it.
+    :param texts: B texts, of any length.
+    :param max_length: most tokens of a text, special tokens counted.
+    :param empty_token: the id that stands for a text without any token (empty, for instance).
+    :returns: B arrays of 1..max_length token ids.
+    :raises ValueError: if ``max_length`` leaves no room beside the tokenizer's special tokens.
+    """
+    special = special_tokens(tokenizer, pair=False)
+    room = max_length - len(special.before) - len(special.after)
+    if room < 1:
+        raise ValueError(f"max_length must leave room for at least 1 token, but got {max_length}")
+    bodies = _encode(tokenizer, texts)
+    token_ids = [_ids(special.before, body[:room], special.after, empty=empty_token) for body in bodies]
+    return TokenizedTexts(token_ids, sum(len(body) > room for body in bodies))
+
+
+def tokenize_pairs(
+    tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], *, max_length: int, empty_token: int
+) -> TokenizedTexts:
+    """Join each context and its question, the context first; only the context is ever cut.
+
+    :param tokenizer: a fast tokenizer without truncation or padding set.
+    :param pairs: B pairs (context, question), in the order the Bloomz rerankers were trained with.
+    :param max_length: most tokens of a pair, special tokens counted.
+    :param empty_token: the id that stands for a pair without any token.
+    :returns: B arrays of 1..max_length token ids.
+    :raises ValueError: if a question alone fills ``max_length``.
+    Source: model card of cmarkea/bloomz-560m-reranking (text = context, text_pair = question).
+    """
+    special = special_tokens(tokenizer, pair=True)
+    contexts = _encode_distinct(tokenizer, [context for context, _ in pairs])
+    questions = _encode_distinct(tokenizer, [question for _, question in pairs])
+    token_ids, truncated = [], 0
+    for context, question in pairs:
+        body, tail = contexts[context], questions[question]
+        room = max_length - len(tail) - sum(map(len, special))
+        if room < 1:
+            raise ValueError(
+                f"a question of {len(tail)} tokens leaves no room for a context within max_length={max_length}: "
+                "shorten the question or raise max_length"
+            )
+        truncated += len(body) > room
+        token_ids.append(
+            _ids(special.before, body[:room], special.between, tail, special.after, empty=empty_token),
+        )
+    return TokenizedTexts(token_ids, truncated)
+
+
+def _encode_distinct(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, list[int]]:
+    distinct = list(dict.fromkeys(texts))
+    return dict(zip(distinct, _encode(tokenizer, distinct), strict=True))
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    try:
+        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    except (TypeError, UnicodeEncodeError):
+        # A lone surrogate cannot be written as UTF-8 and fails the whole batch: read it as "?", as str.encode does.
+        readable = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        encodings = tokenizer.encode_batch(readable, add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
+
+
+def _ids(*parts: list[int], empty: int) -> TokenIds:
+    return np.asarray([i for part in parts for i in part] or [empty], dtype=np.int64)

@@ -1,0 +1,103 @@
+"""The small file beside the shard, `store.json`: what the vectors are, and what the application wants to remember.
+
+Written whole to a temporary file, then moved over the old one: a crash or a full disk leaves the old file or the new
+one, never half of one. This file knows nothing of Edge.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from haystack.document_stores.errors import DocumentStoreError
+
+FILE_NAME = "store.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StoreDescription:
+    """What `store.json` holds."""
+
+    embedding_dim: int
+    datatype: str
+    info: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+def read_description(folder: Path) -> StoreDescription | None:
+    """Read `store.json`, without opening the shard: works while another process holds it.
+
+    :param folder: the folder of the store.
+    :returns: its description; None where there is no store yet (no folder, or an empty one).
+    :raises ValueError: if the folder holds something else.
+    :raises DocumentStoreError: if the file is damaged, or made by a later version.
+    """
+    file = folder / FILE_NAME
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        _check_free(folder)
+        return None
+    except NotADirectoryError:
+        msg = f"{folder} is a file, but a document store needs a folder: give another path"
+        raise ValueError(msg) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentStoreError(_damaged(file, str(error))) from error
+    try:
+        data = json.loads(text)
+        version = data["format_version"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            msg = (
+                f"{file} has format {version}, and this version reads format {FORMAT_VERSION}: upgrade bloomz-haystack"
+            )
+            raise DocumentStoreError(msg)
+        description = StoreDescription(**data)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DocumentStoreError(_damaged(file, f"{type(error).__name__}: {error}")) from error
+    if not isinstance(description.embedding_dim, int) or not isinstance(description.info, dict):
+        raise DocumentStoreError(_damaged(file, "a field has the wrong type"))
+    return description
+
+
+def write_description(folder: Path, description: StoreDescription) -> None:
+    """Write `store.json`, all or nothing.
+
+    :param folder: the folder of the store; it exists.
+    :param description: what to write.
+    :raises OSError: if the disk is full or the folder cannot be written; the old file is then as it was.
+    """
+    handle, temporary = tempfile.mkstemp(prefix=f"{FILE_NAME}.", dir=folder)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(description), file, ensure_ascii=False, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / FILE_NAME)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse to settle in a folder that holds someone else's files."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        msg = f"{folder} is a file, but a document store needs a folder: give another path"
+        raise ValueError(msg)
+    # A temporary of ours may be left by a process that was killed while it made the store.
+    strangers = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(f"{FILE_NAME}."))
+    if strangers:
+        msg = (
+            f"{folder} holds other files ({', '.join(strangers[:3])}) and no {FILE_NAME}, so it is not a document "
+            "store: give a new or an empty folder"
+        )
+        raise ValueError(msg)
+
+
+def _damaged(file: Path, reason: str) -> str:
+    return (
+        f"{file} is damaged ({reason}): restore it from a copy, or delete the folder {file.parent} and index again"
+    ).replace("\n", " ")

@@ -1,0 +1,1 @@
+"""Measuring: corpora know no model, metrics know no corpus."""

@@ -1,0 +1,44 @@
+"""Texts -> a byte-level BPE tokenizer for a small French and English model.
+
+Case and accents are dropped and every word starts with a space, after an apostrophe too, so that "l'Université" and
+"universite" share their tokens, and names match across the two languages.
+"""
+
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<pad>"]  # Bloom's own, in Bloom's order
+
+# Words, numbers of up to four digits, single marks: white space itself is never a token.
+_WORDS = Regex(r"\p{L}+|\p{N}{1,4}|[^\s\p{L}\p{N}]")
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Learn the merges.
+
+    :param texts: French and English texts.
+    :param vocab_size: tokens, special ones counted.
+    :returns: a tokenizer that pads on the left, as Bloom's does.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(_WORDS, behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    names = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), SPECIAL_TOKENS, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **names)

@@ -1,16 +1,17 @@
 """Model name, folder or bundled name -> weights and tokenizer on a device, in a dtype, with the reason for the choice.
 
 Whoever asks twice for the same checkpoint with the same settings gets the same copy; it is freed when the last user
-closes. Knows nothing of the forward pass or of Haystack.
+closes, or is itself forgotten. Knows nothing of the forward pass or of Haystack.
 """
 
 import json
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 import torch
 from tokenizers import Tokenizer
@@ -64,16 +65,11 @@ class Checkpoint:
     users: int = 0
 
 
-@dataclass
-class _Shelf:
-    """The checkpoints open in this process, and a lock a key, so that two different models load side by side."""
-
-    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
-    loading: dict[str, threading.Lock] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-_shelf = _Shelf()
+# The checkpoints open in this process. Weak: a user that vanishes without closing does not keep its weights alive.
+_shelf: WeakValueDictionary[str, Checkpoint] = WeakValueDictionary()
+_shelf_lock = threading.Lock()
+# One load at a time: from_pretrained sets torch's default dtype for the whole process while it works.
+_loading_lock = threading.Lock()
 
 
 def choose_placement(device: str | None = None, dtype: torch.dtype | None = None) -> Placement:
@@ -91,7 +87,9 @@ def choose_placement(device: str | None = None, dtype: torch.dtype | None = None
         raise CheckpointError(
             f"device {device!r} was asked for, but torch sees no CUDA device: use 'cpu' or leave it out"
         )
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    # numbered, so that "cuda" and "cuda:0" share one copy
+    chosen = torch.device(f"cuda:{torch.cuda.current_device()}" if name == "cuda" else name)
     why_device = "asked for" if device else ("CUDA is available" if chosen.type == "cuda" else "no CUDA device")
     if dtype is not None:
         return Placement(chosen, dtype, f"{chosen} ({why_device}), {dtype} (asked for)")
@@ -118,31 +116,27 @@ def open_checkpoint(
     dtype = _forced_dtype(settings.model_kwargs)
     placement = choose_placement(device, dtype)
     key = json.dumps([model, task, str(placement.device), str(placement.dtype), *settings], sort_keys=True, default=str)
-    with _shelf.lock:
-        loading = _shelf.loading.setdefault(key, threading.Lock())
-    with loading:
-        with _shelf.lock:
-            checkpoint = _shelf.checkpoints.get(key)
+    with _loading_lock:
+        with _shelf_lock:
+            checkpoint = _shelf.get(key)
         if checkpoint is None:
             checkpoint = _load(model, task, placement, token, settings)
             checkpoint.key = key
-        with _shelf.lock:
-            _shelf.checkpoints[key] = checkpoint
+        with _shelf_lock:
+            _shelf[key] = checkpoint
             checkpoint.users += 1
     return checkpoint
 
 
 def close_checkpoint(checkpoint: Checkpoint) -> None:
-    """Give a checkpoint back; its memory is freed when the last user has.
+    """Give a checkpoint back: when the last user has, and drops it, the weights are freed.
 
     :param checkpoint: from ``open_checkpoint``, once for each call of it.
     """
-    with _shelf.lock:
+    with _shelf_lock:
         checkpoint.users -= 1
-        if checkpoint.users <= 0:
-            _shelf.checkpoints.pop(checkpoint.key, None)
-            if checkpoint.placement.device.type == "cuda":
-                torch.cuda.empty_cache()
+        if checkpoint.users <= 0 and _shelf.get(checkpoint.key) is checkpoint:
+            del _shelf[checkpoint.key]
 
 
 def resolve(model: str) -> str:
@@ -184,14 +178,20 @@ def _forced_dtype(model_kwargs: dict[str, Any] | None) -> torch.dtype | None:
 
 def _load(model: str, task: Task, placement: Placement, token: str | None, settings: LoadSettings) -> Checkpoint:
     source = resolve(model)
-    where = {"revision": settings.revision or "main", "local_files_only": settings.local_files_only, "token": token}
-    config = _from_hub(model, lambda: AutoConfig.from_pretrained(source, **where, **(settings.config_kwargs or {})))
+    # trust_remote_code: Bloom is part of transformers, so code that comes with a checkpoint is never run.
+    where = {
+        "revision": settings.revision or "main",
+        "local_files_only": settings.local_files_only,
+        "token": token,
+        "trust_remote_code": False,
+    }
+    config = _from_hub(model, lambda: AutoConfig.from_pretrained(source, **{**(settings.config_kwargs or {}), **where}))
     if config.model_type != "bloom":
         raise CheckpointError(f"{model!r} is a {config.model_type!r} model, but only Bloom checkpoints can be loaded")
     if task == "rank":
         positive_label(config)
     wrapper = _from_hub(
-        model, lambda: AutoTokenizer.from_pretrained(source, **where, **(settings.tokenizer_kwargs or {}))
+        model, lambda: AutoTokenizer.from_pretrained(source, **{**(settings.tokenizer_kwargs or {}), **where})
     )
     weights = _from_hub(model, lambda: _load_weights(source, task, config, placement, where, settings.model_kwargs))
     logger.info("%s: %s", model, placement.reason)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import BloomModel
+from transformers.models.bloom.modeling_bloom import BloomBlock
 
 from .attention import alibi_slopes, packed_attention
 from .packing import PackedBatch
@@ -51,7 +52,7 @@ def _embed(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
     return model.word_embeddings_layernorm(model.word_embeddings(batch.input_ids))  # (T, H)
 
 
-def _layer(layer: nn.Module, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+def _layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
     normed = layer.input_layernorm(hidden)
     fused = layer.self_attention.query_key_value(normed)
     fused = fused.unflatten(-1, (layer.num_heads, 3, -1))  # (T, N, 3, D): Bloom interleaves them per head
@@ -59,7 +60,7 @@ def _layer(layer: nn.Module, hidden: torch.Tensor, batch: PackedBatch, slopes: t
     return _after_attention(layer, hidden, normed, attended)
 
 
-def _last_layer(layer: nn.Module, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+def _last_layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
     """Run the last layer for the last tokens only.
 
     One query a text lets the key and value projections move out of the sum over tokens: q.(W x) = (W'q).x, and the
@@ -93,7 +94,7 @@ def _pool(normed: torch.Tensor, absorbed: torch.Tensor, batch: PackedBatch, slop
 
 
 def _after_attention(
-    layer: nn.Module, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
+    layer: BloomBlock, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
 ) -> torch.Tensor:
     post_norm = layer.apply_residual_connection_post_layernorm
     hidden = layer.self_attention.dense(attended.flatten(1)) + (normed if post_norm else hidden)

@@ -15,7 +15,7 @@ import torch
 class Run(NamedTuple):
     """Neighbours of equal length in a pack: their rows are a (count, length, ...) view, without a copy."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nothing here uses
     length: int
 
     @property

@@ -1,0 +1,207 @@
+"""Question and documents -> ranked documents: a Haystack component around the engine's ``Scorer``."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.utils import ComponentDevice, Secret
+from haystack_integrations.common.bloomz.lease import EngineHolder
+from haystack_integrations.common.bloomz.passages import passage_text
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from haystack_integrations.common.bloomz.scorer import Scorer
+
+LONG_RERANK = 200  # documents above which a progress bar is worth its line
+
+_TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
+
+
+@component
+class BloomzRanker(EngineHolder["Scorer"]):
+    """Rank documents by the probability that they answer the question, with a Bloomz reranker.
+
+    The model reads the document first, then the question, joined without a separator. An empty question is no error:
+    the document is then scored alone. The published models keep what scores 0.8 or more.
+
+    Usage::
+
+        ranker = BloomzRanker("cmarkea/bloomz-560m-reranking", score_threshold=0.8)
+        documents = [Document(content="La tour Eiffel est à Paris."), Document(content="Big Ben is in London.")]
+        ranker.run(query="Where is the Eiffel tower?", documents=documents)["documents"]
+    """
+
+    def __init__(
+        self,
+        model: str = "cmarkea/bloomz-560m-reranking",
+        *,
+        device: ComponentDevice | None = None,
+        token: Secret | None = _TOKEN,
+        top_k: int = 10,
+        query_prefix: str = "",
+        query_suffix: str = "",
+        document_prefix: str = "",
+        document_suffix: str = "",
+        meta_fields_to_embed: list[str] | None = None,
+        embedding_separator: str = "\n",
+        scale_score: bool = True,
+        score_threshold: float | None = None,
+        model_kwargs: dict[str, Any] | None = None,
+        tokenizer_kwargs: dict[str, Any] | None = None,
+        config_kwargs: dict[str, Any] | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        progress_bar: bool = True,
+        max_length: int | None = None,
+        batch_tokens: int = 2048,
+    ) -> None:
+        """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
+
+        :param model: name on the Hugging Face Hub, local folder or bundled name of a Bloom checkpoint with two labels.
+        :param device: where to run; None takes CUDA if there is one, else the CPU.
+        :param token: for gated or private models on the Hub.
+        :param top_k: most documents given back.
+        :param query_prefix: put before the question; the published models were trained without.
+        :param query_suffix: put after the question; the published models were trained without.
+        :param document_prefix: put before each document; the published models were trained without.
+        :param document_suffix: put after each document; the published models were trained without.
+        :param meta_fields_to_embed: metadata put before the content, in this order.
+        :param embedding_separator: stands between the metadata and the content.
+        :param scale_score: give the probability of relevance, 0 to 1; False gives the log-odds, logit1 - logit0.
+        :param score_threshold: drop what scores below; compared with the score given back, so with the log-odds when
+            ``scale_score`` is False (0 there is 0.5 here).
+        :param model_kwargs: more arguments for loading the weights, for instance ``{"dtype": "float32"}``.
+        :param tokenizer_kwargs: more arguments for loading the tokenizer.
+        :param config_kwargs: more arguments for loading the configuration.
+        :param revision: branch, tag or commit on the Hub.
+        :param local_files_only: never ask the Hub, take what is on disk.
+        :param progress_bar: show one on stderr when more than 200 documents are ranked.
+        :param max_length: tokens kept of a pair; only the end of the document is cut, never the question. None takes
+            the model's ``seq_length``, else 2048.
+        :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
+        :raises ValueError: if ``top_k`` or a number of tokens is not positive, or ``device`` is a map of devices.
+        :raises TypeError: if ``device`` or ``token`` is a bare string.
+        """
+        _check_top_k(top_k)
+        self.model = model
+        self.device = device
+        self.token = token
+        self.top_k = top_k
+        self.query_prefix = query_prefix
+        self.query_suffix = query_suffix
+        self.document_prefix = document_prefix
+        self.document_suffix = document_suffix
+        self.meta_fields_to_embed = meta_fields_to_embed
+        self.embedding_separator = embedding_separator
+        self.scale_score = scale_score
+        self.score_threshold = score_threshold
+        self.model_kwargs = model_kwargs
+        self.tokenizer_kwargs = tokenizer_kwargs
+        self.config_kwargs = config_kwargs
+        self.revision = revision
+        self.local_files_only = local_files_only
+        self.progress_bar = progress_bar
+        self.max_length = max_length
+        self.batch_tokens = batch_tokens
+        self._prepare()
+
+    def _build(self) -> "Scorer":
+        from haystack_integrations.common.bloomz.scorer import Scorer
+
+        return Scorer(self._open_checkpoint("rank"), max_length=self.max_length, batch_tokens=self.batch_tokens)
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self,
+        *,
+        query: str,
+        documents: list[Document],
+        top_k: int | None = None,
+        scale_score: bool | None = None,
+        score_threshold: float | None = None,
+    ) -> dict[str, Any]:
+        """Score each document against the question and sort, best first.
+
+        :param query: the question; an empty one scores the documents alone.
+        :param documents: any number; of those with the same id, the one with the best incoming score is kept.
+        :param top_k: overrides the component's own.
+        :param scale_score: overrides the component's own.
+        :param score_threshold: overrides the component's own.
+        :returns: ``documents``, at most ``top_k`` copies with their ``score`` set; equal scores keep their order.
+        :raises TypeError: if ``query`` is not a string or ``documents`` not a list of Documents.
+        :raises ValueError: if ``top_k`` is not positive, or the question alone fills ``max_length``.
+        """
+        top_k = self.top_k if top_k is None else top_k
+        scale_score = self.scale_score if scale_score is None else scale_score
+        score_threshold = self.score_threshold if score_threshold is None else score_threshold
+        _check_top_k(top_k)
+        _check_input(query, documents)
+        if not documents:
+            return {"documents": []}
+
+        distinct = _best_of_each_id(documents)
+        scores = self._scores(query, distinct, scale_score)
+        order = np.argsort(-scores, kind="stable")
+        ranked = [replace(distinct[i], score=float(scores[i])) for i in order]
+        if score_threshold is not None:
+            ranked = [document for document in ranked if document.score >= score_threshold]
+        return {"documents": ranked[:top_k]}
+
+    def _scores(self, query: str, documents: list[Document], scale_score: bool) -> np.ndarray:
+        from haystack_integrations.common.bloomz.scorer import probabilities
+
+        question = self.query_prefix + query + self.query_suffix
+        fields = self.meta_fields_to_embed or []
+        texts = [passage_text(doc.content, doc.meta, fields, self.embedding_separator) for doc in documents]
+        contexts = [self.document_prefix + text + self.document_suffix for text in texts]
+        scorer = self._warm_engine()
+        hidden = not self.progress_bar or len(contexts) <= LONG_RERANK
+        with tqdm(total=len(contexts), desc="Ranking documents", unit="doc", disable=hidden) as bar:
+            log_odds = scorer.score(question, contexts, progress=bar.update)
+        return probabilities(log_odds) if scale_score else log_odds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Serialize the component.
+
+        :returns: a dictionary that ``from_dict`` and YAML understand.
+        """
+        return default_to_dict(self, **self._init_parameters())
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "BloomzRanker":
+        """Build the component that ``to_dict`` described.
+
+        :param data: from ``to_dict``.
+        :returns: the component.
+        """
+        return default_from_dict(cls, data)
+
+
+def _check_top_k(top_k: int) -> None:
+    if top_k <= 0:
+        raise ValueError(f"top_k must be > 0, but got {top_k}")
+
+
+def _check_input(query: str, documents: list[Document]) -> None:
+    if not isinstance(query, str):
+        raise TypeError(f"BloomzRanker expects a string as query, but got {type(query).__name__}.")
+    if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
+        raise TypeError(
+            f"BloomzRanker expects a list of Documents as documents, but got {type(documents).__name__}."
+            " In case you have texts, wrap each one: Document(content=text)."
+        )
+
+
+def _best_of_each_id(documents: Iterable[Document]) -> list[Document]:
+    best: dict[str, Document] = {}
+    for document in documents:
+        kept = best.get(document.id)
+        if kept is None or _incoming(document) > _incoming(kept):
+            best[document.id] = document
+    return list(best.values())
+
+
+def _incoming(document: Document) -> float:
+    return -float("inf") if document.score is None else document.score

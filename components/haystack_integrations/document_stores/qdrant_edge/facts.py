@@ -17,6 +17,7 @@ from haystack import Document
 
 LONGEST_TOKEN = 200  # characters; longer values are compared by their SHA-256, so a content is not stored twice
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}($|[Tt ])")
+UNSAFE = re.compile(r'[%"\\\x00-\x1f]')
 MICROSECOND = timedelta(microseconds=1)
 PRESENCE_FIELDS = ("embedding", "blob", "sparse_embedding")
 LOWEST_INTEGER, HIGHEST_INTEGER = -(2**63), 2**64 - 1  # what a payload holds; outside, Edge silently makes a float
@@ -164,12 +165,12 @@ def _add(facts: dict[str, dict[str, Any]], name: str | None, value: object) -> N
 
 
 def stored_name(name: str) -> str:
-    """Give the name as written in a payload: a quote would end the name inside a Qdrant path.
+    """Give the name as written in a payload: a quote or a backslash would end or break a Qdrant path.
 
     >>> stored_name('meta.9" nail')
     'meta.9%22 nail'
     """
-    return name.replace("%", "%25").replace('"', "%22")
+    return UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", name)
 
 
 def facts_path(kind: str, name: str) -> str:

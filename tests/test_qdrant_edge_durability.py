@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from haystack import Document
 from haystack.dataclasses import ByteStream, SparseEmbedding
 from haystack.document_stores.errors import DocumentStoreError, DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
+
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge import shard as shard_module
 from haystack_integrations.document_stores.qdrant_edge import store_file as store_file_module
@@ -283,6 +285,21 @@ def test_a_full_disk_leaves_the_old_store_file(store: QdrantEdgeDocumentStore, m
     assert [entry.name for entry in sorted(store.folder.iterdir())] == ["shard", "store.json"]
 
 
+def test_an_almost_full_disk_is_refused_before_edge_dies(
+    store: QdrantEdgeDocumentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_documents([Document(id="avant")])
+    usage = shutil.disk_usage(store.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=70_000_000))
+    assert store.write_documents([Document(id="petit")]) == 1
+    with pytest.raises(DocumentStoreError, match=r"70 MB are free and 7\d MB are needed: free some space") as caught:
+        store.write_documents([Document(id="gros", content="é" * 1_000_000)])
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    store.delete_documents(["avant"])  # making room is always allowed
+    assert store.count_documents() == 1
+
+
 FILE_LIMIT = """
 import resource, signal, sys
 from haystack import Document
@@ -369,7 +386,7 @@ def test_eight_threads_search_while_one_writes(tmp_path: Path) -> None:
         thread.join()
     assert failures == []
     assert min(searches) > 0
-    assert seconds < 20  # without the gate the writer starves: minutes
+    assert seconds < 60  # the writer is not starved: 0.6 s on free cores, 15 s seen on a crowded machine
     assert store.count_documents() == 3000
     store.close()
 

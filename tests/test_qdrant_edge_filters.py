@@ -10,6 +10,7 @@ import pytest
 from haystack import Document
 from haystack.errors import FilterError
 from haystack.utils.filters import document_matches_filter
+
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge.facts import token
 

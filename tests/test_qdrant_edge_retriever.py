@@ -8,6 +8,7 @@ import pytest
 from haystack import Document, Pipeline
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.document_stores.types import FilterPolicy
+
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 

@@ -9,6 +9,7 @@ from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DocumentStore, DuplicatePolicy
 from haystack.testing import document_store as suites
 from haystack.testing import document_store_async as async_suites
+
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 

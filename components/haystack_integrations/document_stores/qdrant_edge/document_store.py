@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from haystack import Document, default_from_dict, default_to_dict
 from haystack.document_stores.types import DuplicatePolicy
+from numpy.typing import NDArray
+
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
 from haystack_integrations.document_stores.qdrant_edge.points import (
@@ -25,8 +27,6 @@ from haystack_integrations.document_stores.qdrant_edge.shard import DATATYPES, S
 from haystack_integrations.document_stores.qdrant_edge.statistics import MetadataStatistics
 from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
 from haystack_integrations.document_stores.qdrant_edge.writing import check_documents, stored_ids, write
-from numpy.typing import NDArray
-
 from qdrant_edge import CountRequest, Filter, PayloadSelector, ScrollRequest, UpdateOperation
 
 SCROLL_PAGE = 1000  # documents
@@ -136,9 +136,9 @@ class QdrantEdgeDocumentStore(MetadataStatistics):
         return {} if description is None else dict(description.info)
 
     def update_info(self, **values: str) -> None:
-        """Add to what the application keeps with the store.
+        r"""Add to what the application keeps with the store.
 
-        :param values: names and texts; those already there are replaced, the others stay.
+        :param \**values: names and texts; those already there are replaced, the others stay.
         :raises TypeError: if a value is not a string.
         """
         checked: dict[str, Any] = dict(values)  # YAML and the command line do not keep to the signature
@@ -281,7 +281,7 @@ class QdrantEdgeDocumentStore(MetadataStatistics):
                 has_vector = VECTOR in old["facts"]["equal"]
                 payloads[record.id] = payload_of(document, old.get("norm", 1.0), has_vector=has_vector)
             for point, payload in payloads.items():
-                with shard.changing() as edge:
+                with shard.changing(growth=len(str(payload))) as edge:
                     edge.update(UpdateOperation.overwrite_payload([point], payload))
         return len(payloads)
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from haystack.errors import FilterError
+
 from haystack_integrations.document_stores.qdrant_edge.facts import (
     PRESENCE_FIELDS,
     Moment,
@@ -19,7 +20,6 @@ from haystack_integrations.document_stores.qdrant_edge.facts import (
     read_number,
     token,
 )
-
 from qdrant_edge import (
     FieldCondition,
     Filter,

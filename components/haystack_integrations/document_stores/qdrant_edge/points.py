@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from haystack import Document
-from haystack_integrations.document_stores.qdrant_edge.facts import check_json, facts_of
 from numpy.typing import NDArray
 
+from haystack_integrations.document_stores.qdrant_edge.facts import check_json, facts_of
 from qdrant_edge import Point, SparseVector
 
 VECTOR = "embedding"  # a named vector: a point may then have none, as a document without embedding does

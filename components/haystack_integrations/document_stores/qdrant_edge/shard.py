@@ -7,6 +7,7 @@ This file knows nothing of documents.
 On disk: PATH/store.json (store_file.py) and PATH/shard/ (Edge's own files).
 """
 
+import errno
 import os
 import shutil
 import threading
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from haystack.document_stores.errors import DocumentStoreError
+
 from haystack_integrations.document_stores.qdrant_edge.facts import facts_path
 from haystack_integrations.document_stores.qdrant_edge.gate import Gate
 from haystack_integrations.document_stores.qdrant_edge.points import VECTOR
@@ -25,7 +27,6 @@ from haystack_integrations.document_stores.qdrant_edge.store_file import (
     read_description,
     write_description,
 )
-
 from qdrant_edge import (
     Distance,
     EdgeConfig,
@@ -37,6 +38,7 @@ from qdrant_edge import (
 )
 
 SHARD_FOLDER = "shard"
+DISK_RESERVE = 64_000_000  # bytes: a new segment of Edge's log takes 32 MB at once
 DATATYPES = {"float32": VectorStorageDatatype.Float32, "float16": VectorStorageDatatype.Float16}
 FACT_INDEXES = {
     "equal": PayloadSchemaType.Keyword,
@@ -68,22 +70,16 @@ class SharedShard:
 
     @contextmanager
     def reading(self) -> Iterator[EdgeShard]:
-        """Give the shard to a search, among others.
-
-        :yields: the Edge shard.
-        :raises DocumentStoreError: if Edge or the disk fails.
-        """
+        """Give the shard to a search, among others; a failure of Edge or the disk becomes a DocumentStoreError."""
         with self._gate.shared(), edge_errors(self.folder):
             yield self._opened()
 
     @contextmanager
-    def changing(self) -> Iterator[EdgeShard]:
-        """Give the shard to one update, alone.
-
-        :yields: the Edge shard.
-        :raises DocumentStoreError: if Edge or the disk fails.
-        """
+    def changing(self, growth: int = 0) -> Iterator[EdgeShard]:
+        """Give the shard to one update that adds about `growth` bytes, alone; failures become DocumentStoreError."""
         with self._gate.alone(), edge_errors(self.folder):
+            if growth:
+                check_room(self.folder, growth)
             yield self._opened()
 
     def empty(self) -> None:
@@ -205,6 +201,7 @@ def _check_same(folder: Path, found: StoreDescription, expected: StoreDescriptio
 def _load_or_create(folder: Path, description: StoreDescription) -> EdgeShard:
     place = folder / SHARD_FOLDER
     if not place.exists():
+        check_room(folder, 0)
         # Made aside, then moved: a process killed here leaves no half-made shard in the way of the next one.
         aside = folder / f"{SHARD_FOLDER}-{uuid.uuid4().hex}.new"
         params = EdgeVectorParams(
@@ -223,14 +220,25 @@ def _load_or_create(folder: Path, description: StoreDescription) -> EdgeShard:
     return edge
 
 
+def check_room(folder: Path, growth: int) -> None:
+    """Refuse to write where the disk would run full.
+
+    Edge writes through memory maps of sparse files: on a full disk the process does not get an error but dies of
+    SIGBUS (tried on a full tmpfs; what had been reported written was there after a reopening).
+
+    :param folder: the folder of the store.
+    :param growth: bytes about to be written.
+    :raises OSError: if less than that and `DISK_RESERVE` is free.
+    """
+    free, needed = shutil.disk_usage(folder).free, growth + DISK_RESERVE
+    if free < needed:
+        msg = f"{free / 1e6:.0f} MB are free and {needed / 1e6:.0f} MB are needed: free some space, then index again"
+        raise OSError(errno.ENOSPC, msg)
+
+
 @contextmanager
 def edge_errors(folder: Path) -> Iterator[None]:
-    """Turn what Edge and the disk throw into one line that says what to do.
-
-    :param folder: the folder of the store, for the message.
-    :yields: nothing.
-    :raises DocumentStoreError: in place of Edge's bare `Exception` and of `OSError`.
-    """
+    """Turn what Edge (a bare `Exception`) and the disk (`OSError`) throw into a one-line DocumentStoreError."""
     try:
         yield
     except OSError as error:

@@ -7,6 +7,8 @@ import numpy as np
 from haystack import Document
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
+from numpy.typing import NDArray
+
 from haystack_integrations.document_stores.qdrant_edge.points import (
     point_id,
     points_of,
@@ -14,8 +16,6 @@ from haystack_integrations.document_stores.qdrant_edge.points import (
     unit_vectors,
 )
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
-from numpy.typing import NDArray
-
 from qdrant_edge import Point, UpdateOperation
 
 Embeddings = Sequence[list[float] | None] | NDArray[np.floating[Any]]
@@ -73,11 +73,18 @@ def write(
         for start in range(0, len(bearing), batch_size):
             points += _points(documents, embeddings, bearing[start : start + batch_size], shard)
         points += points_without_vector([documents[place] for place in chosen if embeddings[place] is None])
+        growth = sum(_growth(documents[place], shard.description.embedding_dim) for place in chosen)
         for start in range(0, len(points), batch_size):
-            operation = UpdateOperation.upsert_points(points[start : start + batch_size])
-            with shard.changing() as edge:
-                edge.update(operation)
+            batch = points[start : start + batch_size]
+            with shard.changing(growth * len(batch) // len(points)) as edge:
+                edge.update(UpdateOperation.upsert_points(batch))
     return len(chosen)
+
+
+def _growth(document: Document, embedding_dim: int) -> int:
+    """Estimate, generously, the bytes that one document adds: vector and text, in the log and in the storage."""
+    blob = len(document.blob.data) if document.blob is not None else 0
+    return 2000 + 2 * (4 * embedding_dim + 4 * len(document.content or "") + 4 * blob)
 
 
 def _points(

@@ -1,0 +1,120 @@
+"""A question and a store -> ranked passages, with the time of each step: the ``ask`` verb, without its command line."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from haystack import Document, Pipeline
+
+from bloomz_haystack.choosing import choose_model, stored_dimension
+from bloomz_haystack.pipelines import ask_pipeline
+
+
+class FoundPassage(NamedTuple):
+    """A passage of the answer: ``score`` is the ranker's probability, ``similarity`` the cosine of the retriever."""
+
+    id: str
+    content: str
+    score: float
+    similarity: float
+    meta: dict[str, Any]
+
+
+@dataclass
+class Answer:
+    """The passages for a question, best first, and the seconds of each step; loading the models is not counted."""
+
+    query: str
+    model: str
+    ranker: str
+    stored: int = 0  # passages in the store
+    documents: list[FoundPassage] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "retrieve": 0.0, "rank": 0.0})
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what ``bloomz ask --json`` prints."""
+        documents = [passage._asdict() for passage in self.documents]
+        return {"query": self.query, "documents": documents, "seconds": self.seconds}
+
+
+def ask(
+    question: str,
+    store: Path,
+    *,
+    ranker: str,
+    model: str | None = None,
+    candidates: int = 50,
+    top_k: int = 5,
+    threshold: float | None = None,
+) -> Answer:
+    """Find the passages that answer a question.
+
+    :param question: in French or in English, whatever the language of the passages.
+    :param store: folder of the store.
+    :param ranker: cross-encoder.
+    :param model: bi-encoder; None takes the store's own.
+    :param candidates: passages handed to the ranker; at least ``top_k`` are.
+    :param top_k: most passages in the answer.
+    :param threshold: lowest probability of relevance; None keeps all.
+    :returns: the answer; without passages if none passes the threshold, or the store is empty.
+    :raises ValueError: if there is no question, no store, a number is out of range, or the model is not the store's.
+    """
+    _check(question, candidates, top_k, threshold)
+    dimension = stored_dimension(store)
+    if dimension is None:
+        raise ValueError(f"no store at {store}: make one with: bloomz index PATH --store {store}")
+    answer = Answer(question, choose_model(store, model, default=None), ranker)
+    pipeline = ask_pipeline(
+        store,
+        model=answer.model,
+        ranker=ranker,
+        embedding_dim=dimension,
+        candidates=max(candidates, top_k),
+        top_k=top_k,
+        threshold=threshold,
+        progress_bar=False,
+    )
+    documents = pipeline.get_component("retriever").document_store  # type: ignore[attr-defined]
+    try:
+        answer.stored = documents.count_documents()
+        if answer.stored:
+            pipeline.warm_up()
+            _run(pipeline, answer)
+    finally:
+        documents.close()
+    return answer
+
+
+def _run(pipeline: Pipeline, answer: Answer) -> None:
+    """Run the components one by one, as the pipeline would, with a clock between them.
+
+    The ranker puts its probability in the place of the cosine, so that is read in between.
+    """
+
+    def timed(step: str, run: Callable[..., Mapping[str, Any]], **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
+        start = time.perf_counter()
+        outputs = run(**inputs)
+        answer.seconds[step] = time.perf_counter() - start
+        return outputs
+
+    embedder, retriever, ranker = (pipeline.get_component(name) for name in ("embedder", "retriever", "ranker"))
+    embedding = timed("embed", embedder.run, text=answer.query)["embedding"]
+    found = timed("retrieve", retriever.run, query_embedding=embedding)["documents"]
+    similarity = {document.id: document.score for document in found}
+    ranked: list[Document] = timed("rank", ranker.run, query=answer.query, documents=found)["documents"]
+    answer.documents = [
+        FoundPassage(document.id, document.content or "", document.score or 0.0, similarity[document.id], document.meta)
+        for document in ranked
+    ]
+
+
+def _check(question: str, candidates: int, top_k: int, threshold: float | None) -> None:
+    if not question.strip():
+        raise ValueError('the question is empty: ask something, for instance bloomz ask "Où est la tour Eiffel ?"')
+    for name, value in (("--candidates", candidates), ("--top-k", top_k)):
+        if value <= 0:
+            raise ValueError(f"{name} must be > 0, but got {value}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"--threshold must be a probability from 0 to 1, but got {threshold}")

@@ -1,0 +1,53 @@
+"""A store's folder and the model asked for -> the model to use, or why it cannot be.
+
+Vectors of two models cannot be compared, and the numbers would not show it: so the store remembers its model.
+"""
+
+from pathlib import Path
+
+from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
+
+MODEL_KEY = "model"  # in what the store remembers for the application
+
+
+def model_identity(model: str) -> str:
+    """Write a model's name so that the same model always reads the same.
+
+    :param model: name on the Hub, bundled name or folder.
+    :returns: the absolute path of a folder, any other name as it is.
+    """
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else model
+
+
+def choose_model(folder: Path, asked: str | None, default: str | None) -> str:
+    """Choose the bi-encoder: the one asked for, if it is the store's own; else the store's own; else the default.
+
+    :param folder: the store's folder; it may not exist.
+    :param asked: what the user asked for, if anything.
+    :param default: for a store that names no model; None: there is no default, the user must say.
+    :returns: the name or folder of the model.
+    :raises ValueError: if the store was made with another model, or no model is known.
+    """
+    description = read_description(folder)
+    kept = description.info.get(MODEL_KEY) if description else None
+    if kept is None:
+        if (chosen := asked or default) is None:
+            raise ValueError(f"the store at {folder} does not say which model made it: name it with --model")
+        return model_identity(chosen)
+    if asked is not None and model_identity(asked) != kept:
+        raise ValueError(
+            f"the store at {folder} was made with the model {kept}; vectors of {asked} cannot be compared with its "
+            f"vectors: leave --model out, or index into another --store"
+        )
+    return kept
+
+
+def stored_dimension(folder: Path) -> int | None:
+    """Read the numbers in a vector of a store, without opening it.
+
+    :param folder: the store's folder.
+    :returns: its dimension; None where there is no store.
+    """
+    description = read_description(folder)
+    return description.embedding_dim if description else None

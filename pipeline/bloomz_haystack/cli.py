@@ -1,0 +1,240 @@
+"""The command line: reads arguments, calls ``indexing`` and ``asking``, prints. Nothing else is decided here.
+
+Answers go to stdout, notes and errors to stderr, one line each. Torch and Haystack are imported inside the verbs, so
+that ``--help`` does not wait for them.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+app = typer.Typer(
+    help="Find and rank passages in French and English with the Bloomz models.", add_completion=False, **SETTINGS
+)
+train = typer.Typer(help="Train a retriever or a ranker from a configuration file.", **SETTINGS)
+app.add_typer(train, name="train")
+
+RETRIEVER, RANKER = "tiny-fr-en-retriever", "tiny-fr-en-ranker"  # bundled; spelt here so that help needs no torch
+PUBLISHED = "--model cmarkea/bloomz-560m-retriever-v2 and --ranker cmarkea/bloomz-560m-reranking"
+NOISY = ("haystack", "pypdf", "trafilatura", "htmldate", "courlan", "justext", "transformers", "huggingface_hub")
+
+Store = Annotated[Path, typer.Option("--store", help="Folder of the store.", show_default=False)]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Retriever: Hub name or folder; default: the store's own, else tiny-fr-en-retriever."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Config = Annotated[Path, typer.Option("--config", help="YAML file with the settings.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the trained model.", show_default=False)]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bloomz-haystack {version('bloomz-haystack')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of errors (or set BLOOMZ_DEBUG=1).")
+    ] = False,
+) -> None:
+    """Find and rank passages in French and English with the Bloomz models."""
+    if debug:
+        os.environ["BLOOMZ_DEBUG"] = "1"
+
+
+@app.command()
+def index(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...", help="Files and folders: .txt .md .html .pdf .docx .jsonl", show_default=False
+        ),
+    ],
+    store: Store,
+    model: Model = None,
+    batch_tokens: Annotated[
+        int, typer.Option(help="Tokens computed together; more on a GPU, for instance 32768.")
+    ] = 2048,
+    passage_words: Annotated[int, typer.Option(help="Words in a passage.")] = 150,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Also remove passages of files that are gone from the folders given.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Read files, cut them into passages, embed those that are new and keep them in a store."""
+    with one_line_errors(stopped="what was written stays; the same command goes on from there"):
+        _quiet_libraries()
+        from bloomz_haystack.choosing import choose_model
+        from bloomz_haystack.indexing import index_files
+        from bloomz_haystack.showing import ProgressWatcher, print_json, show_summary, summary_as_json
+
+        if batch_tokens <= 0:
+            raise ValueError(f"--batch-tokens must be > 0, but got {batch_tokens}")
+        _prepare_hub(choose_model(store, model, RETRIEVER))
+        watcher = ProgressWatcher()
+        try:
+            summary = index_files(
+                paths,
+                store,
+                model=model,
+                default_model=RETRIEVER,
+                batch_tokens=batch_tokens,
+                passage_words=passage_words,
+                prune=prune,
+                watcher=watcher,
+            )
+        finally:
+            watcher.stop()
+        print_json(summary_as_json(summary)) if json else show_summary(summary)
+        _note_bundled(summary.model)
+    if summary.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="In French or in English.", show_default=False)],
+    store: Store,
+    model: Model = None,
+    ranker: Annotated[
+        str | None, typer.Option(help="Ranker: Hub name or folder; default: tiny-fr-en-ranker.", show_default=False)
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="Passages handed to the ranker (at least --top-k are).")] = 50,
+    top_k: Annotated[int, typer.Option(help="Most passages in the answer.")] = 5,
+    threshold: Annotated[
+        float | None, typer.Option(help="Lowest probability of relevance, 0 to 1.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find the passages of a store that answer a question, best first."""
+    with one_line_errors(stopped="nothing was changed"):
+        _quiet_libraries()
+        from bloomz_haystack.asking import ask as find_answer
+        from bloomz_haystack.choosing import choose_model
+        from bloomz_haystack.showing import print_json, show_answer
+
+        ranker = ranker or RANKER
+        _prepare_hub(choose_model(store, model, RETRIEVER), ranker)
+        answer = find_answer(
+            question,
+            store,
+            ranker=ranker,
+            model=model,
+            candidates=candidates,
+            top_k=top_k,
+            threshold=threshold,
+        )
+        print_json(answer.as_json()) if json else show_answer(answer, threshold)
+        _note_bundled(answer.model, answer.ranker)
+
+
+@train.command("retriever")
+def train_retriever(config: Config, out: Out) -> None:
+    """Train a bi-encoder."""
+    with one_line_errors(stopped="nothing was saved since the last checkpoint"):
+        from bloomz_haystack.training import train as training
+
+        training.train_retriever(config, out)
+
+
+@train.command("ranker")
+def train_ranker(config: Config, out: Out) -> None:
+    """Train a cross-encoder."""
+    with one_line_errors(stopped="nothing was saved since the last checkpoint"):
+        from bloomz_haystack.training import train as training
+
+        training.train_ranker(config, out)
+
+
+@contextmanager
+def one_line_errors(stopped: str) -> Iterator[None]:
+    """Print an expected error as one line and leave with 2; Ctrl-C leaves with 130, a closed pipe in silence.
+
+    :param stopped: what to say after Ctrl-C.
+    :yields: nothing.
+    :raises typer.Exit: in place of the error.
+    """
+    if os.environ.get("BLOOMZ_DEBUG", "") not in ("", "0"):
+        yield
+        return
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"stopped; {stopped}")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
+        raise typer.Exit(141) from None
+    except Exception as error:
+        if not _expected(error):
+            raise
+        _say(" ".join(str(error).split()) or type(error).__name__)
+        raise typer.Exit(2) from None
+
+
+def _expected(error: Exception) -> bool:
+    """Tell an error of the user's files, disk, model or arguments from a mistake of ours."""
+    if isinstance(error, ValueError | OSError | FloatingPointError | MemoryError):
+        return True
+    names = {kind.__name__ for kind in type(error).__mro__}
+    # By name: importing Haystack and torch here would cost seconds in every error message.
+    return bool(names & {"DocumentStoreError", "FilterError", "OutOfMemoryError"})
+
+
+def _say(text: str) -> None:
+    typer.echo(f"bloomz: {text}", err=True)
+
+
+class _ToStderr(logging.Handler):
+    """Warnings as notes; looks up sys.stderr each time, because the progress bar replaces it while it shows."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())
+
+
+def _quiet_libraries() -> None:
+    """Silence what libraries print on stderr while they load and read; our own warnings pass."""
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    logging.basicConfig(level=logging.WARNING, handlers=[_ToStderr()])
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _prepare_hub(*models: str) -> None:
+    """Show progress bars only where a person waits for a download."""
+    from bloomz_haystack.reaching import stay_offline_if_unreachable
+
+    needs_hub = stay_offline_if_unreachable(models, bundled=(RETRIEVER, RANKER))
+    if not (needs_hub and sys.stderr.isatty()):
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _note_bundled(*models: str) -> None:
+    if {RETRIEVER, RANKER} & set(models):
+        _say(f"the bundled tiny models are for trying things out; for real work: {PUBLISHED}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

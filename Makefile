@@ -1,0 +1,45 @@
+# The front door. Every target makes the environment it needs; `make clean` forgets it.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+DEMO := demo-store
+
+.PHONY: demo test check format clean
+
+demo: .venv/installed  ## index the example passages, ask in French and in English
+	rm -rf $(DEMO)
+	$(BIN)/bloomz index pipeline/bloomz_haystack/examples --store $(DEMO)
+	$(BIN)/bloomz ask "Comment les châteaux d'eau donnent-ils de la pression ?" --store $(DEMO) --top-k 3
+	$(BIN)/bloomz ask "How long do I have to declare a burglary?" --store $(DEMO) --top-k 3
+
+test: .venv/installed-test  ## the whole suite, offline
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: .venv/installed-test .venv-pydoclint/installed  ## format, lint, types, docstrings
+	$(BIN)/ruff format --check components pipeline tests
+	$(BIN)/ruff check components pipeline tests
+	$(BIN)/mypy components pipeline tests
+	.venv-pydoclint/bin/pydoclint --config pyproject.toml -q components pipeline
+
+format: .venv/installed-test
+	$(BIN)/ruff check --fix components pipeline tests
+	$(BIN)/ruff format components pipeline tests
+
+# torch first and pinned: another version, or the default build of a bare "torch", is gigabytes of CUDA.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[test,check]"
+	touch $@
+
+# An environment of its own: pydoclint and haystack-ai bring two packages that share the folder docstring_parser.
+.venv-pydoclint/installed: pyproject.toml
+	test -x .venv-pydoclint/bin/python || $(PYTHON) -m venv .venv-pydoclint
+	.venv-pydoclint/bin/pip install --quiet "pydoclint>=0.6"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-pydoclint $(DEMO)

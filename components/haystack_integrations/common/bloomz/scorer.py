@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .checkpoint import Checkpoint, positive_label
+from .checkpoint import Checkpoint, CheckpointError, positive_label
 from .encoder import Progress, Vectors, last_states_in_batches, warn_truncated
 from .tokens import TokenIds, tokenize_pairs
 
@@ -23,6 +23,7 @@ class Scorer:
         :param checkpoint: weights and tokenizer.
         :param max_length: tokens kept of a pair, the cut falling on the context; None takes the checkpoint's own.
         :param batch_tokens: tokens computed together.
+        :raises CheckpointError: if the head holds a value that is not finite.
         """
         self.checkpoint = checkpoint
         self.max_length = max_length if max_length is not None else checkpoint.max_length
@@ -30,6 +31,10 @@ class Scorer:
         head = checkpoint.model.score.weight.detach().float().cpu().numpy()  # (2, H)
         positive = positive_label(checkpoint.model.config)
         self._direction = head[positive] - head[1 - positive]  # (H,): Bloom's head has no bias
+        if not np.isfinite(self._direction).all():
+            raise CheckpointError(
+                f"the classification head of {checkpoint.name!r} is not finite: its weights are broken"
+            )
         self._pad_token = checkpoint.model.config.pad_token_id
 
     def score(self, question: str, contexts: Sequence[str], *, progress: Progress | None = None) -> Vectors:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from haystack import component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
+
 from haystack_integrations.common.bloomz.lease import EngineHolder
 
 if TYPE_CHECKING:

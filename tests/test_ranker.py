@@ -1,0 +1,235 @@
+"""The ranker as users of Haystack meet it."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from haystack import Document
+from haystack.utils import ComponentDevice, Secret
+from transformers import pipeline
+
+from haystack_integrations.components.rankers.bloomz import BloomzRanker
+
+MakeBloom = Callable[..., Path]
+
+CPU = ComponentDevice.from_str("cpu")
+QUESTION = "Où est la tour Eiffel ? Where is the Eiffel tower?"
+TEXTS = ["La tour Eiffel est à Paris.", "Big Ben is in London.", "é", "The Alhambra " * 30, "Granada", "Londres"]
+
+EVERY_PARAMETER: dict[str, Any] = {
+    "model": "some/model",
+    "device": ComponentDevice.from_str("cuda:1"),
+    "token": Secret.from_env_var("SOME_TOKEN"),
+    "top_k": 3,
+    "query_prefix": "question : ",
+    "query_suffix": " ?",
+    "document_prefix": "passage : ",
+    "document_suffix": " .",
+    "meta_fields_to_embed": ["titre", "title"],
+    "embedding_separator": " | ",
+    "scale_score": False,
+    "score_threshold": 0.0,
+    "model_kwargs": {"dtype": "bfloat16"},
+    "tokenizer_kwargs": {"eos_token": "</s>"},
+    "config_kwargs": {"seq_length": 77},
+    "revision": "v2",
+    "local_files_only": True,
+    "progress_bar": False,
+    "max_length": 99,
+    "batch_tokens": 512,
+}
+
+
+def documents() -> list[Document]:
+    return [Document(content=text, score=0.1 * n) for n, text in enumerate(TEXTS)]
+
+
+@pytest.fixture
+def ranker(tiny_ranker: Path) -> BloomzRanker:
+    return BloomzRanker(str(tiny_ranker), device=CPU)
+
+
+def by_pipeline(folder: Path, question: str, texts: list[str]) -> list[float]:
+    classify = pipeline("text-classification", model=str(folder), top_k=None, device="cpu")
+    answers = [classify({"text": text, "text_pair": question}) for text in texts]
+    return [next(row["score"] for row in rows if row["label"] == "LABEL_1") for rows in answers]
+
+
+def scores_of(ranked: dict[str, Any]) -> dict[str, float]:
+    return {document.content: document.score for document in ranked["documents"]}
+
+
+def test_scores_and_order_are_those_of_the_model_card(tiny_ranker: Path, ranker: BloomzRanker) -> None:
+    expected = by_pipeline(tiny_ranker, QUESTION, TEXTS)
+    ranked = ranker.run(query=QUESTION, documents=documents())
+    assert [document.content for document in ranked["documents"]] == [TEXTS[i] for i in np.argsort(expected)[::-1]]
+    for text, score in zip(TEXTS, expected, strict=True):
+        assert scores_of(ranked)[text] == pytest.approx(score, abs=1e-5)
+    assert {type(document.score) for document in ranked["documents"]} == {float}
+
+
+def test_unscaled_scores_are_log_odds(ranker: BloomzRanker) -> None:
+    probability = scores_of(ranker.run(query=QUESTION, documents=documents()))
+    log_odds = scores_of(ranker.run(query=QUESTION, documents=documents(), scale_score=False))
+    assert list(probability) == list(log_odds), "the order does not depend on the scale"
+    for text, p in probability.items():
+        assert np.log(p / (1 - p)) == pytest.approx(log_odds[text], abs=1e-4)
+
+
+def test_documents_are_not_changed(ranker: BloomzRanker) -> None:
+    before, untouched = documents(), documents()
+    after = ranker.run(query=QUESTION, documents=before)["documents"]
+    assert before == untouched
+    assert {document.id for document in after} == {document.id for document in before}
+
+
+def test_top_k_cuts_after_the_threshold(tiny_ranker: Path, ranker: BloomzRanker) -> None:
+    scores = [document.score for document in ranker.run(query=QUESTION, documents=documents())["documents"]]
+    third = scores[2]
+
+    def count(**options: Any) -> int:  # noqa: ANN401
+        return len(ranker.run(query=QUESTION, documents=documents(), **options)["documents"])
+
+    assert count(score_threshold=third) == 3, "a score equal to the threshold is kept"
+    assert count(score_threshold=third, top_k=2) == 2
+    assert count(top_k=1) == 1
+    assert count(score_threshold=1.1) == 0
+    strict = BloomzRanker(str(tiny_ranker), device=CPU, top_k=4, score_threshold=2.0, scale_score=False)
+    assert len(strict.run(query=QUESTION, documents=documents(), score_threshold=-1e9)["documents"]) == 4
+
+
+def test_false_and_zero_override_at_run_time(tiny_ranker: Path) -> None:
+    never = BloomzRanker(str(tiny_ranker), device=CPU, score_threshold=1.1)
+    assert never.run(query=QUESTION, documents=documents())["documents"] == []
+    assert len(never.run(query=QUESTION, documents=documents(), score_threshold=0)["documents"]) == 6
+    raw = scores_of(never.run(query=QUESTION, documents=documents(), score_threshold=-1e9, scale_score=False))
+    assert min(raw.values()) < 0 or max(raw.values()) > 1
+
+
+def test_the_threshold_is_compared_with_the_score_given_back(ranker: BloomzRanker) -> None:
+    everything = scores_of(ranker.run(query=QUESTION, documents=documents(), scale_score=False))
+    kept = scores_of(ranker.run(query=QUESTION, documents=documents(), scale_score=False, score_threshold=0.0))
+    assert kept == {text: score for text, score in everything.items() if score >= 0}
+    halves = scores_of(ranker.run(query=QUESTION, documents=documents(), score_threshold=0.5))
+    assert list(kept) == list(halves)
+
+
+def test_duplicates_keep_the_best_incoming_score(ranker: BloomzRanker) -> None:
+    same = [
+        Document(id="1", content="Paris", score=0.2),
+        Document(id="2", content="London"),
+        Document(id="1", content="Paris, best", score=0.9),
+        Document(id="1", content="Paris, unscored"),
+        Document(id="2", content="London, later"),
+    ]
+    ranked = ranker.run(query=QUESTION, documents=same)["documents"]
+    assert sorted(document.content for document in ranked) == ["London", "Paris, best"]
+
+
+def test_equal_scores_keep_their_order(ranker: BloomzRanker) -> None:
+    twins = [Document(id=str(n), content="Paris") for n in range(20)]
+    ranked = ranker.run(query=QUESTION, documents=twins, top_k=20)["documents"]
+    assert [document.id for document in ranked] == [str(n) for n in range(20)]
+
+
+def test_very_long_lists_come_back_sorted(tiny_ranker: Path) -> None:
+    ranker = BloomzRanker(str(tiny_ranker), device=CPU, batch_tokens=100, progress_bar=False, top_k=500)
+    many = [Document(content=f"ville numéro {n} " * (n % 7 + 1)) for n in range(150)]
+    ranked = ranker.run(query=QUESTION, documents=many)["documents"]
+    scores = [document.score for document in ranked]
+    assert scores == sorted(scores, reverse=True)
+    alone = ranker.run(query=QUESTION, documents=[ranked[70]])["documents"][0].score
+    assert alone == pytest.approx(scores[70], abs=1e-5)
+
+
+def test_affixes_and_metadata(tiny_ranker: Path) -> None:
+    ranker = BloomzRanker(
+        str(tiny_ranker),
+        device=CPU,
+        query_prefix="q: ",
+        query_suffix=" !",
+        document_prefix="< ",
+        document_suffix=" >",
+        meta_fields_to_embed=["titre", "page", "note"],
+        embedding_separator=" | ",
+    )
+    document = Document(content="Paris", meta={"titre": "Ville", "page": 0, "note": None})
+    score = ranker.run(query="Où ?", documents=[document])["documents"][0].score
+    assert score == pytest.approx(by_pipeline(tiny_ranker, "q: Où ? !", ["< Ville | 0 | Paris >"])[0], abs=1e-5)
+
+
+def test_an_empty_question_scores_the_document_alone(tiny_ranker: Path, ranker: BloomzRanker) -> None:
+    score = ranker.run(query="", documents=[Document(content="Paris")])["documents"][0].score
+    assert score == pytest.approx(by_pipeline(tiny_ranker, "", ["Paris"])[0], abs=1e-5)
+
+
+def test_an_empty_document_counts_as_an_empty_text(ranker: BloomzRanker) -> None:
+    nothing = ranker.run(query="Où ?", documents=[Document(id="a"), Document(id="b", content="")])["documents"]
+    assert nothing[0].score == nothing[1].score
+    assert np.isfinite(ranker.run(query="", documents=[Document()])["documents"][0].score)
+
+
+def test_no_document_needs_no_model_but_arguments_are_checked() -> None:
+    ranker = BloomzRanker("nobody/nothing")
+    assert ranker.run(query=QUESTION, documents=[]) == {"documents": []}
+    assert ranker._engine is None
+    for wrong in (0, -3):
+        with pytest.raises(ValueError, match=f"top_k must be > 0, but got {wrong}"):
+            ranker.run(query=QUESTION, documents=[], top_k=wrong)
+        with pytest.raises(ValueError, match=f"top_k must be > 0, but got {wrong}"):
+            BloomzRanker(top_k=wrong)
+    with pytest.raises(TypeError, match="BloomzRanker expects a string as query, but got list"):
+        ranker.run(query=[QUESTION], documents=[])  # type: ignore[arg-type]
+    for documents in ("text", ["text"], None, Document()):
+        with pytest.raises(TypeError, match="BloomzRanker expects a list of Documents"):
+            ranker.run(query=QUESTION, documents=documents)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch_tokens must be > 0, but got -1"):
+        BloomzRanker(batch_tokens=-1)
+    with pytest.raises(TypeError, match="trust_remote_code"):
+        BloomzRanker(trust_remote_code=True)  # type: ignore[call-arg]
+
+
+def test_every_parameter_survives_a_round_trip() -> None:
+    default, built = BloomzRanker(), BloomzRanker(**EVERY_PARAMETER)
+    data = built.to_dict()
+    assert data["type"] == "haystack_integrations.components.rankers.bloomz.ranker.BloomzRanker"
+    assert data["init_parameters"].keys() == EVERY_PARAMETER.keys() == default.to_dict()["init_parameters"].keys()
+    for name, value in EVERY_PARAMETER.items():
+        assert getattr(default, name) != value, f"{name} is tested with its default"
+    again = BloomzRanker.from_dict(data)
+    assert again.to_dict() == data
+    assert {name: getattr(again, name) for name in EVERY_PARAMETER} == EVERY_PARAMETER
+    assert default.model == "cmarkea/bloomz-560m-reranking"
+
+
+def test_sixteen_threads_give_the_scores_of_one(ranker: BloomzRanker) -> None:
+    expected = ranker.run(query=QUESTION, documents=documents())
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: ranker.run(query=QUESTION, documents=documents()), range(48)))
+    for answer in answers:
+        assert [d.id for d in answer["documents"]] == [d.id for d in expected["documents"]]
+        np.testing.assert_allclose(list(scores_of(answer).values()), list(scores_of(expected).values()), atol=1e-6)
+
+
+def test_close_then_run_loads_again(make_bloom: MakeBloom) -> None:
+    ranker = BloomzRanker(str(make_bloom(ranker=True)), device=CPU)
+    first = ranker.run(query=QUESTION, documents=documents())
+    ranker.close()
+    assert ranker._engine is None
+    assert ranker.run(query=QUESTION, documents=documents()) == first
+
+
+def test_progress_bar_only_for_a_long_rerank(tiny_ranker: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    many = [Document(content=f"ville {n}") for n in range(201)]
+    loud, quiet = (BloomzRanker(str(tiny_ranker), device=CPU, progress_bar=shown) for shown in (True, False))
+    loud.warm_up()
+    quiet.warm_up()
+    capsys.readouterr()
+    quiet.run(query="Qui ?", documents=many)
+    loud.run(query="Qui ?", documents=many[:200])
+    assert capsys.readouterr() == ("", "")
+    loud.run(query="Who?", documents=many)
+    assert "201/201" in capsys.readouterr().err

@@ -26,6 +26,7 @@ class TrainConfig:
     data: list[Source]
     base: str | None = None  # checkpoint to start from: bundled name, folder or Hub name; None starts from ``shape``
     shape: dict[str, int] = field(default_factory=dict)  # vocab_size, hidden_size, n_layer, n_head of a new model
+    retriever: str | None = None  # ranker only: finds its hard negatives; a new ranker takes its tokenizer and vectors
     steps: int = 1000  # optimiser steps
     batch_size: int = 256  # pairs a step
     learning_rate: float = 1e-3  # peak, of the matrices

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from haystack_integrations.common.bloomz.tokens import TokenIds
+from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
 from .config import Source, TrainConfig
 
@@ -114,7 +114,9 @@ def tokenize_rows(rows: Rows, tokenizer: Tokenizer, max_length: int) -> Rows:
         return Row(queries, positives, row.group)
 
     train = [row for row in map(convert, rows.train) if row.positives]
-    return Rows(rows.name, rows.weight, train, [row for row in map(convert, rows.validation) if row.positives], rows.bad)
+    return Rows(
+        rows.name, rows.weight, train, [row for row in map(convert, rows.validation) if row.positives], rows.bad
+    )
 
 
 class PairSampler:
@@ -142,11 +144,17 @@ class PairSampler:
         rng = np.random.default_rng([self._config.seed, step])
         picks = rng.choice(len(self._sources), size=self._config.batch_size, p=self._weights)
         rows = [self._sources[pick][rng.integers(len(self._sources[pick]))] for pick in picks]
-        pairs = [self._pair(row, rng) for row in rows]
+        pairs = [self.draw(row, rng) for row in rows]
         groups = np.asarray([row.group for row in rows], dtype=np.int64)
         return Pairs([question for question, _ in pairs], [passage for _, passage in pairs], groups)
 
-    def _pair(self, row: Row, rng: np.random.Generator) -> tuple[TokenIds, TokenIds]:
+    def draw(self, row: Row, rng: np.random.Generator) -> tuple[TokenIds, TokenIds]:
+        """Give a question and a passage of a row, each in a language drawn uniformly.
+
+        :param row: with token ids.
+        :param rng: of the step.
+        :returns: token ids of the question and of the passage.
+        """
         passage = row.positives[rng.integers(len(row.positives))]
         if row.queries and rng.random() >= self._config.inverse_cloze:
             return row.queries[rng.integers(len(row.queries))], passage
@@ -157,6 +165,61 @@ class PairSampler:
         starts = np.flatnonzero(self._word_starts[ids])
         start = int(starts[rng.integers(len(starts))]) if len(starts) else 0
         return ids[start : start + int(rng.integers(4, 24))]
+
+
+class GroupSampler:
+    """Draw groups for the ranker: a positive pair and its negatives, joined by the tokenizer's template."""
+
+    def __init__(
+        self,
+        sources: Sequence[Rows],
+        mined: Sequence[Sequence[tuple[Row, list[Row]]]],
+        word_starts: npt.NDArray[np.bool_],
+        config: TrainConfig,
+        template: SpecialTokens,
+    ) -> None:
+        """Keep the mined rows.
+
+        :param sources: rows with token ids.
+        :param mined: of each source, rows with their hard negatives.
+        :param word_starts: (V,) whether a token starts a word.
+        :param config: batch size, negatives, seed.
+        :param template: what goes around context and question.
+        """
+        self._pairs = PairSampler(sources, word_starts, config)
+        self._mined = [[(row, others) for row, others in rows if others] for rows in mined]
+        weights = np.asarray([rows.weight for rows in sources], dtype=np.float64)
+        self._weights = weights / weights.sum()
+        self._config = config
+        self._template = template
+
+    def batch(self, step: int) -> list[list[TokenIds]]:
+        """Give the groups of a step.
+
+        :param step: from 0; the same step always gives the same groups.
+        :returns: groups of token ids, the positive pair first; ``batch_size`` pairs in all, or a few fewer.
+        """
+        rng = np.random.default_rng([self._config.seed, step])
+        size = 1 + self._config.negatives
+        picks = rng.choice(len(self._mined), size=self._config.batch_size // size, p=self._weights)
+        rows = [self._mined[pick][rng.integers(len(self._mined[pick]))] for pick in picks]
+        return [self.group(row, others, self._config.negatives, rng) for row, others in rows]
+
+    def group(self, row: Row, others: Sequence[Row], negatives: int, rng: np.random.Generator) -> list[TokenIds]:
+        """Join a question with its passage and with negatives.
+
+        :param row: the positive.
+        :param others: rows to draw negatives from.
+        :param negatives: how many; fewer where ``others`` is shorter.
+        :param rng: of the step.
+        :returns: pairs of token ids, the positive first.
+        """
+        question, passage = self._pairs.draw(row, rng)
+        chosen = rng.choice(len(others), size=min(negatives, len(others)), replace=False)
+        sides = [others[i].positives for i in chosen]
+        contexts = [passage, *(side[rng.integers(len(side))] for side in sides)]
+        before, between, after = self._template
+        return [np.concatenate([before, context, between, question, after]).astype(np.int64) for context in contexts]
 
 
 def validation_pairs(sources: Sequence[Rows], limit: int) -> Pairs:

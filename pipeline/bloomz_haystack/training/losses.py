@@ -32,3 +32,14 @@ def info_nce(
     target = torch.arange(len(logits), device=logits.device)
     loss = F.cross_entropy(logits, target)
     return (loss + F.cross_entropy(logits.T, target)) / 2 if symmetric else loss
+
+
+def pair_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy on two labels, pair by pair.
+
+    :param logits: (B, 2).
+    :param labels: (B,) int64, 1 for a context that answers the question.
+    :returns: () mean, in nats.
+    Source: model card of cmarkea/bloomz-560m-reranking.
+    """
+    return F.cross_entropy(logits, labels)

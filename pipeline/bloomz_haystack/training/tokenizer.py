@@ -6,8 +6,10 @@ Case and accents are dropped and every word starts with a space, after an apostr
 
 from collections.abc import Iterable
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+from haystack_integrations.common.bloomz.tokens import SpecialTokens, special_tokens
 
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<pad>"]  # Bloom's own, in Bloom's order
 
@@ -42,3 +44,27 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     tokenizer.train_from_iterator(texts, trainer)
     names = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), SPECIAL_TOKENS, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **names)
+
+
+def separate_pairs(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Let the tokenizer write its end-of-text token between context and question.
+
+    The published rerankers have no separator; a model of three layers needs one to tell the question from the context.
+
+    :param tokenizer: changed in place.
+    :returns: the same tokenizer.
+    """
+    eos = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", pair=f"$A {eos} $B", special_tokens=[(eos, tokenizer.eos_token_id)]
+    )
+    return tokenizer
+
+
+def pair_template(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:
+    """Read what the tokenizer writes around a pair.
+
+    :param tokenizer: any fast one.
+    :returns: the ids before, between and after.
+    """
+    return special_tokens(tokenizer.backend_tokenizer, pair=True)

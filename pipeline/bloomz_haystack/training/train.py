@@ -9,14 +9,23 @@ import json
 import logging
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoTokenizer, BloomModel, PreTrainedModel, PreTrainedTokenizerFast
+from tqdm import tqdm
+from transformers import (
+    AutoTokenizer,
+    BloomForSequenceClassification,
+    BloomModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from haystack_integrations.common.bloomz.checkpoint import resolve
 from haystack_integrations.common.bloomz.forward import last_hidden_states
@@ -24,10 +33,11 @@ from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
 from .config import TrainConfig, dump_config, load_config
-from .data import PairSampler, Rows, read_rows, texts_of, tokenize_rows, validation_pairs
-from .losses import info_nce
-from .tokenizer import train_tokenizer
-from .warm_start import new_model
+from .data import GroupSampler, PairSampler, Rows, read_rows, texts_of, tokenize_rows, validation_pairs
+from .losses import info_nce, pair_cross_entropy
+from .mining import mine
+from .tokenizer import pair_template, separate_pairs, train_tokenizer
+from .warm_start import new_ranker, new_retriever
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +72,56 @@ def train_retriever(config_path: Path, out: Path) -> None:
         pairs = sampler.batch(step)
         vectors = encode(model, [*pairs.questions, *pairs.passages])
         questions, passages = vectors.split([len(pairs.questions), len(pairs.passages)])
-        return info_nce(
-            questions, passages, logit_scale, torch.from_numpy(pairs.groups), symmetric=config.symmetric
-        )
+        return info_nce(questions, passages, logit_scale, torch.from_numpy(pairs.groups), symmetric=config.symmetric)
 
     def validate() -> dict[str, float]:
         with torch.inference_mode():
             questions, passages = encode(model, held_out.questions), encode(model, held_out.passages)
-        return {"validation_mrr": mrr(questions, passages), "temperature": float((-logit_scale).exp())}
+            return {"validation_mrr": mrr(questions, passages), "temperature": float((-logit_scale).exp())}
 
     fit(model, [logit_scale], config, step_loss, validate, lambda: save(model, tokenizer, config, out), out)
+
+
+def train_ranker(config_path: Path, out: Path) -> None:
+    """Train a cross-encoder: cross-entropy on pairs, each positive with hard negatives found by a retriever.
+
+    :param config_path: YAML file, see ``TrainConfig``; ``retriever`` is required.
+    :param out: folder to write; checkpoints go there while it runs.
+    :raises ValueError: for a bad configuration, bad data or a loss that is not a number.
+    """
+    config = load_config(config_path)
+    if not config.retriever:
+        raise ValueError(f"{config_path}: 'retriever' must name the model that finds the hard negatives")
+    torch.manual_seed(config.seed)
+    tokenizer = _ranker_tokenizer(config)
+    groups: dict[str, int] = {}
+    texts = (read_rows(source, groups) for source in config.data)
+    sources = [tokenize_rows(rows, tokenizer.backend_tokenizer, config.max_length) for rows in texts]
+    _log_sources(sources)
+    retriever = _load_retriever(config.retriever)
+    with torch.inference_mode():
+        mined = [mine(rows.train, partial(encode_blocks, retriever), config.seed) for rows in sources]
+        held_out = [mine(rows.validation, partial(encode_blocks, retriever), config.seed) for rows in sources]
+    model = _ranker(config, sources, tokenizer, retriever)
+    sampler = GroupSampler(sources, mined, word_starts(tokenizer), config, pair_template(tokenizer))
+    validation = [
+        sampler.group(row, others, 10, np.random.default_rng(0)) for rows in held_out for row, others in rows[:60]
+    ]
+
+    def logits(pairs: list[TokenIds]) -> torch.Tensor:
+        return model.score(encode(model.transformer, pairs))  # (B, 2)
+
+    def step_loss(step: int) -> torch.Tensor:
+        batch = sampler.batch(step)
+        labels = torch.tensor([i == 0 for group in batch for i in range(len(group))], dtype=torch.int64)
+        return pair_cross_entropy(logits([pair for group in batch for pair in group]), labels)
+
+    def validate() -> dict[str, float]:
+        with torch.inference_mode():
+            odds = [logits(group) @ torch.tensor([-1.0, 1.0]) for group in validation]
+        return {"validation_top1": float(np.mean([float(scores.argmax() == 0) for scores in odds]))}
+
+    fit(model, [], config, step_loss, validate, lambda: save(model, tokenizer, config, out), out)
 
 
 def fit(
@@ -95,11 +145,14 @@ def fit(
     :raises ValueError: at a loss that is not a number; the last checkpoint stays.
     """
     out.mkdir(parents=True, exist_ok=True)
+    # Adam's moments of tokens not seen for a while decay into denormals: steps 250 to 500 took six times longer.
+    torch.set_flush_denormal(True)
     optimizer = _optimizer(model, extra, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
     model.train()
     began, losses = time.perf_counter(), []
-    for step in range(config.steps):
+    steps = tqdm(range(config.steps), desc=f"train {out.name}", unit="step", disable=None)  # quiet when piped
+    for step in steps:
         loss = step_loss(step)
         if not torch.isfinite(loss):
             raise ValueError(f"loss is {float(loss)} at step {step}: lower learning_rate; the last checkpoint is kept")
@@ -109,6 +162,7 @@ def fit(
         optimizer.step()
         schedule.step()
         losses.append(float(loss.detach()))
+        steps.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             seconds = time.perf_counter() - began
             figures = {"step": step + 1, "loss": float(np.mean(losses)), "grad_norm": float(norm), **validate()}
@@ -137,6 +191,16 @@ def encode(model: BloomModel, token_ids: Sequence[TokenIds]) -> torch.Tensor:
     device = model.word_embeddings.weight.device
     states = [last_hidden_states(model, pack([token_ids[i] for i in chunk]).to(device)) for chunk in chunks]
     return torch.cat(states)[torch.from_numpy(np.argsort(order)).to(device)]
+
+
+def encode_blocks(model: BloomModel, token_ids: Sequence[TokenIds]) -> torch.Tensor:
+    """Do as ``encode`` for a long list, without gradients.
+
+    :param model: the bi-encoder.
+    :param token_ids: B arrays.
+    :returns: (B, H).
+    """
+    return torch.cat([encode(model, token_ids[start : start + 4096]) for start in range(0, len(token_ids), 4096)])
 
 
 def mrr(questions: torch.Tensor, passages: torch.Tensor) -> float:
@@ -171,9 +235,13 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, config: Tra
     """
     half = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
     model.config.dtype = torch.float16
-    model.save_pretrained(out, state_dict=half)
-    tokenizer.save_pretrained(out)
-    (out / "training.json").write_text(json.dumps(dump_config(config), indent=2) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        model.save_pretrained(folder, state_dict=half)
+        tokenizer.save_pretrained(folder)
+        record = json.dumps(dump_config(config), indent=2) + "\n"
+        (Path(folder) / "training.json").write_text(record, encoding="utf-8")
+        for file in Path(folder).iterdir():
+            file.replace(out / file.name)  # a run that is killed while it saves leaves the last checkpoint whole
 
 
 def _tokenizer(config: TrainConfig, sources: Sequence[Rows]) -> PreTrainedTokenizerFast:
@@ -184,9 +252,30 @@ def _tokenizer(config: TrainConfig, sources: Sequence[Rows]) -> PreTrainedTokeni
 
 def _retriever(config: TrainConfig, sources: Sequence[Rows], vocabulary: int) -> BloomModel:
     if config.base:
-        return BloomModel.from_pretrained(resolve(config.base), dtype=torch.float32, use_cache=False)
+        return _load_retriever(config.base)
     passages = (ids for rows in sources for row in rows.train[:20_000] for ids in row.positives)
-    return new_model(config.shape, log_idf(passages, vocabulary), config.seed)
+    return new_retriever(config.shape, log_idf(passages, vocabulary), config.seed)
+
+
+def _load_retriever(name: str) -> BloomModel:
+    return BloomModel.from_pretrained(resolve(name), dtype=torch.float32, use_cache=False)
+
+
+def _ranker_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
+    tokenizer = AutoTokenizer.from_pretrained(resolve(config.base or str(config.retriever)))
+    return tokenizer if config.base else separate_pairs(tokenizer)
+
+
+def _ranker(
+    config: TrainConfig, sources: Sequence[Rows], tokenizer: PreTrainedTokenizerFast, retriever: BloomModel
+) -> BloomForSequenceClassification:
+    if config.base:
+        return BloomForSequenceClassification.from_pretrained(
+            resolve(config.base), dtype=torch.float32, use_cache=False, num_labels=2
+        )
+    passages = (ids for rows in sources for row in rows.train[:20_000] for ids in row.positives)
+    vectors = retriever.word_embeddings.weight.detach()
+    return new_ranker(config.shape, vectors, log_idf(passages, len(tokenizer)), tokenizer.eos_token_id, config.seed)
 
 
 def log_idf(passages: Iterable[TokenIds], vocabulary: int) -> np.ndarray:
@@ -212,7 +301,7 @@ def _optimizer(model: PreTrainedModel, extra: list[nn.Parameter], config: TrainC
     ]
     if extra:
         groups.append({"params": extra, "lr": 1e-2})
-    return torch.optim.Adam(groups, betas=(0.9, 0.98), fused=True)
+    return torch.optim.Adam(groups, betas=(0.9, 0.999), fused=True)
 
 
 def _rate(step: int, config: TrainConfig) -> float:
@@ -231,19 +320,24 @@ def _log(out: Path, figures: dict[str, float]) -> None:
 def _log_sources(sources: Sequence[Rows]) -> None:
     for rows in sources:
         logger.info(
-            "%s: %d rows to train on, %d held out, %d bad", rows.name, len(rows.train), len(rows.validation), len(rows.bad)
+            "%s: %d rows to train on, %d held out, %d bad",
+            rows.name,
+            len(rows.train),
+            len(rows.validation),
+            len(rows.bad),
         )
 
 
 def main() -> None:
     """Run ``python -m bloomz_haystack.training.train retriever|ranker --config FILE --out DIR``, without typer."""
     parser = argparse.ArgumentParser(description="Train a Bloom retriever or ranker.")
-    parser.add_argument("kind", choices=["retriever"])
+    parser.add_argument("kind", choices=["retriever", "ranker"])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO"), format="%(asctime)s %(message)s")
-    train_retriever(arguments.config, arguments.out)
+    train = train_retriever if arguments.kind == "retriever" else train_ranker
+    train(arguments.config, arguments.out)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ class TrainConfig:
     save_every: int = 500  # steps between checkpoints
 
 
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    item.name: item.type for item in fields(TrainConfig) if item.type in (int, float)
+}
+
+
 def load_config(path: Path) -> TrainConfig:
     """Read a training configuration.
 
@@ -62,7 +67,8 @@ def load_config(path: Path) -> TrainConfig:
     if bool(values.get("base")) == bool(values.get("shape")):
         raise ValueError(f"{path}: give either 'base' (a checkpoint) or 'shape' (a new model)")
     sources = [_source(path, item) for item in values["data"]]
-    return TrainConfig(**{**values, "data": sources})
+    numbers = {key: _number(path, key, values[key]) for key in values if key in _NUMBERS}
+    return TrainConfig(**{**values, **numbers, "data": sources})
 
 
 def dump_config(config: TrainConfig) -> dict[str, Any]:
@@ -74,6 +80,18 @@ def dump_config(config: TrainConfig) -> dict[str, Any]:
     values = asdict(config)
     values["data"] = [{**source, "path": Path(source["path"]).name} for source in values["data"]]
     return values
+
+
+def _number(path: Path, key: str, value: object) -> float:
+    # YAML 1.1 reads 1e-3, without a dot, as text.
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    kind = _NUMBERS[key]
+    if isinstance(number, bool) or not isinstance(number, int | float) or number < 0 or kind(number) != number:
+        raise ValueError(f"{path}: {key} must be a positive {kind.__name__}, but got {value!r}")
+    return kind(number)
 
 
 def _source(path: Path, item: dict[str, Any] | str) -> Source:

@@ -71,9 +71,10 @@ def read_rows(source: Source, groups: dict[str, int]) -> Rows:
             continue
         held_out = row.group % VALIDATION_EVERY == 0 and bool(row.queries)
         (rows.validation if held_out else rows.train).append(row)
-    if len(rows.bad) > max(total // 100, 0) or not rows.train:
-        first = rows.bad[0] if rows.bad else "no row at all"
-        raise ValueError(f"{source.path}: {len(rows.bad)} bad rows of {total}, at most 1 % may be ({first})")
+    if len(rows.bad) > total // 100:
+        raise ValueError(f"{source.path}: {len(rows.bad)} bad rows of {total}, at most 1 % may be ({rows.bad[0]})")
+    if not rows.train:
+        raise ValueError(f"{source.path}: no row to train on in {total} lines")
     return rows
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.passages import passage_text

@@ -1,0 +1,234 @@
+"""The recipe, on a few hundred made-up pairs: losses by hand, a run end to end, and what a user gets wrong."""
+
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from bloomz_haystack.training.config import load_config
+from bloomz_haystack.training.data import read_rows
+from bloomz_haystack.training.losses import info_nce, pair_cross_entropy
+from bloomz_haystack.training.train import encode, train_ranker, train_retriever
+from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
+from haystack_integrations.common.bloomz.encoder import Encoder
+from haystack_integrations.common.bloomz.scorer import Scorer
+
+ENGLISH = [
+    "river",
+    "bank",
+    "card",
+    "storm",
+    "garden",
+    "bread",
+    "school",
+    "winter",
+    "train",
+    "music",
+    "doctor",
+    "window",
+    "island",
+    "coffee",
+    "bridge",
+]
+FRENCH = [
+    "fleuve",
+    "banque",
+    "carte",
+    "orage",
+    "jardin",
+    "pain",
+    "école",
+    "hiver",
+    "train",
+    "musique",
+    "médecin",
+    "fenêtre",
+    "île",
+    "café",
+    "pont",
+]
+
+
+def write_pairs(path: Path, rows: int = 300) -> Path:
+    """Write questions made of two words and passages that hold both; French words translate the English ones."""
+    rng = np.random.default_rng(0)
+    with gzip.open(path, "wt", encoding="utf-8") as out:
+        for number in range(rows):
+            words = rng.choice(len(ENGLISH), size=7)
+            sides = {
+                name: {
+                    "query": f"{vocabulary[words[0]]} {vocabulary[words[1]]} ?",
+                    "positive": " ".join(vocabulary[i] for i in words) + f" {number}.",
+                }
+                for name, vocabulary in (("english", ENGLISH), ("french", FRENCH))
+            }
+            row = {key: {name: side[key] for name, side in sides.items()} for key in ("query", "positive")}
+            out.write(json.dumps({"id": number, **row}, ensure_ascii=False) + "\n")
+    return path
+
+
+def write_config(folder: Path, **values: Any) -> Path:  # noqa: ANN401
+    """Write a configuration; JSON is YAML."""
+    data = write_pairs(folder / "pairs.jsonl.gz").name
+    defaults = {"data": [{"path": data}], "steps": 12, "batch_size": 32, "warmup_steps": 2, "save_every": 6, "seed": 3}
+    (folder / "recipe.yaml").write_text(json.dumps({**defaults, **values}), encoding="utf-8")
+    return folder / "recipe.yaml"
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a retriever trained for twelve steps."""
+    folder = tmp_path_factory.mktemp("retriever")
+    shape = {"vocab_size": 400, "hidden_size": 48, "n_layer": 1, "n_head": 1}
+    train_retriever(write_config(folder, shape=shape), folder / "out")
+    return folder / "out"
+
+
+def figures(out: Path) -> list[dict[str, float]]:
+    """Read the log of a run."""
+    return [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_info_nce_equals_the_sum_written_by_hand() -> None:
+    questions = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    passages = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    # cosines: question 0: 1, 1/sqrt(2); question 1: 0, 1/sqrt(2); scale 10
+    half = 10 / math.sqrt(2)
+    first = -10 + math.log(math.exp(10) + math.exp(half))
+    second = -half + math.log(math.exp(0) + math.exp(half))
+    groups = torch.tensor([0, 1])
+    loss = info_nce(questions, passages, torch.tensor(math.log(10.0)), groups)
+    assert float(loss) == pytest.approx((first + second) / 2, abs=1e-5)
+    back = [-10 + math.log(math.exp(10) + math.exp(0)), -half + math.log(2 * math.exp(half))]
+    symmetric = info_nce(questions, passages, torch.tensor(math.log(10.0)), groups, symmetric=True)
+    assert float(symmetric) == pytest.approx((first + second) / 4 + sum(back) / 4, abs=1e-5)
+
+
+def test_info_nce_does_not_push_away_the_same_passage_and_clamps_the_scale() -> None:
+    vectors = torch.eye(3)
+    same = info_nce(vectors, vectors[[0, 0, 2]], torch.tensor(0.0), torch.tensor([7, 7, 8]))
+    apart = info_nce(vectors, vectors[[0, 0, 2]], torch.tensor(0.0), torch.tensor([7, 9, 8]))
+    # Masked, question 0 has one negative of cosine 0 left; unmasked, one of cosine 1 too.
+    assert float(apart - same) > 0.2
+    huge = info_nce(vectors, vectors, torch.tensor(50.0), torch.tensor([0, 1, 2]))
+    clamped = info_nce(vectors, vectors, torch.tensor(math.log(100.0)), torch.tensor([0, 1, 2]))
+    assert float(huge) == pytest.approx(float(clamped), abs=1e-7)
+
+
+def test_pair_cross_entropy_by_hand() -> None:
+    loss = pair_cross_entropy(torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]]), torch.tensor([1, 0]))
+    assert float(loss) == pytest.approx((math.log(4 / 3) + math.log(2)) / 2, abs=1e-6)
+
+
+def test_a_trained_retriever_learns_the_translation_and_loads_everywhere(retriever: Path) -> None:
+    log = figures(retriever)
+    assert [row["step"] for row in log] == [6, 12]
+    assert log[1]["loss"] < log[0]["loss"]
+    tokenizer = AutoTokenizer.from_pretrained(retriever)
+    assert tokenizer.padding_side == "left"
+    model = AutoModel.from_pretrained(retriever, dtype=torch.float32)
+    text = "river bank ?"
+    with torch.no_grad():
+        plain = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, -1].numpy()
+    ours = Encoder(open_checkpoint(str(retriever), "embed", device="cpu")).encode([text], normalize=False)[0]
+    np.testing.assert_allclose(ours, plain, atol=1e-5)
+    assert json.loads((retriever / "training.json").read_text())["data"][0]["path"] == "pairs.jsonl.gz"
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(retriever: Path, tmp_path: Path) -> None:
+    shape = {"vocab_size": 400, "hidden_size": 48, "n_layer": 1, "n_head": 1}
+    train_retriever(write_config(tmp_path, shape=shape), tmp_path / "again")
+    train_retriever(write_config(tmp_path, shape=shape, seed=4), tmp_path / "other")
+    first, again, other = (
+        (folder / "model.safetensors").read_bytes() for folder in (retriever, tmp_path / "again", tmp_path / "other")
+    )
+    assert first == again
+    assert first != other
+
+
+def test_words_are_the_same_with_and_without_accents_case_and_apostrophe(retriever: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(retriever)
+    assert tokenizer("école")["input_ids"] == tokenizer("ECOLE")["input_ids"]
+    assert tokenizer("l'école")["input_ids"][-1] == tokenizer("école")["input_ids"][-1]
+    assert tokenizer(" \n\t")["input_ids"] == []
+
+
+def test_a_new_ranker_counts_matched_words_and_training_keeps_it_loadable(retriever: Path, tmp_path: Path) -> None:
+    shape = {"vocab_size": 400, "hidden_size": 32, "n_layer": 3, "n_head": 1}
+    values = {
+        "shape": shape,
+        "retriever": str(retriever),
+        "steps": 6,
+        "save_every": 3,
+        "learning_rate": 1e-5,
+    }
+    config = write_config(tmp_path, **values, embedding_learning_rate=1e-5)
+    train_ranker(config, tmp_path / "ranker")
+    scorer = Scorer(open_checkpoint(str(tmp_path / "ranker"), "rank", device="cpu"))
+    contexts = ["storm garden bread school.", "river storm garden bread.", "river bank garden bread."]
+    none, one, both = scorer.score("river bank", contexts)
+    assert none < one < both
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "ranker")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "ranker", dtype=torch.float32)
+    with torch.no_grad():
+        logits = model(**tokenizer(contexts[2], "river bank", return_tensors="pt")).logits[0]
+    assert float(logits[1] - logits[0]) == pytest.approx(float(both), abs=1e-4)
+
+
+def test_gradients_reach_every_parameter_through_the_packed_forward(retriever: Path) -> None:
+    model = AutoModel.from_pretrained(retriever, dtype=torch.float32, use_cache=False)
+    ids = [np.array([5, 6, 7]), np.array([8, 9])]
+    encode(model, ids).square().sum().backward()
+    packed = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    states = [model(input_ids=torch.from_numpy(row)[None]).last_hidden_state[0, -1] for row in ids]
+    torch.stack(states).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(packed[name], parameter.grad, atol=1e-4, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stepz": 3, "base": "x"}, "unknown setting 'stepz'"),
+        ({"data": [], "base": "x"}, "'data' must list"),
+        ({"data": ["absent.jsonl"], "base": "x"}, "no such data file"),
+        ({"data": ["$NO_SUCH_VARIABLE/a.jsonl"], "base": "x"}, "environment variable"),
+        ({"shape": {}}, "either 'base'"),
+        ({"steps": "many", "base": "x"}, "steps must be a positive int, but got 'many'"),
+    ],
+)
+def test_a_bad_configuration_is_one_clear_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_config(write_config(tmp_path, **change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_row_is_named_and_too_many_stop_the_run(tmp_path: Path) -> None:
+    good = [
+        json.dumps({"query": {"french": "Où ?", "english": None}, "positive": {"french": f"Là {i}.", "english": None}})
+        for i in range(150)
+    ]
+    one_bad = tmp_path / "one.jsonl"
+    one_bad.write_text("\n".join([*good, '{"positive": {"english": 3}}']), encoding="utf-8")
+    config = load_config(write_config(tmp_path, data=[one_bad.name], base="x"))
+    rows = read_rows(config.data[0], {})
+    assert len(rows.bad) == 1
+    assert "one.jsonl:151:" in rows.bad[0]
+    one_bad.write_text("\n".join([*good[:10], "{", "{"]), encoding="utf-8")
+    with pytest.raises(ValueError, match="2 bad rows of 12"):
+        read_rows(config.data[0], {})
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_checkpoint(retriever: Path, tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, base=str(retriever), steps=40, save_every=1, learning_rate=1e30, embedding_learning_rate=1e30
+    )
+    with pytest.raises(ValueError, match=r"loss is nan at step|not a number"):
+        train_retriever(config, tmp_path / "out")

@@ -31,6 +31,7 @@ class Row(NamedTuple):
     queries: list[Any]
     positives: list[Any]
     group: int  # rows of the same group have the same passage
+    parallel: bool = False  # a sentence and its translation: each side asks for the other
 
 
 @dataclass
@@ -112,7 +113,7 @@ def tokenize_rows(rows: Rows, tokenizer: Tokenizer, max_length: int) -> Rows:
 
     def convert(row: Row) -> Row:
         queries, positives = ([ids[text] for text in side if len(ids[text])] for side in row[:2])
-        return Row(queries, positives, row.group)
+        return row._replace(queries=queries, positives=positives)
 
     train = [row for row in map(convert, rows.train) if row.positives]
     return Rows(
@@ -156,6 +157,9 @@ class PairSampler:
         :param rng: of the step.
         :returns: token ids of the question and of the passage.
         """
+        if row.parallel and len(row.positives) == len(LANGUAGES):
+            asked = int(rng.integers(len(LANGUAGES)))
+            return row.positives[asked], row.positives[1 - asked]
         passage = row.positives[rng.integers(len(row.positives))]
         if row.queries and rng.random() >= self._config.inverse_cloze:
             return row.queries[rng.integers(len(row.queries))], passage
@@ -255,7 +259,7 @@ def _parse(values: dict[str, Any], groups: dict[str, int]) -> Row:
         queries, positives = sentences, sentences
     if not positives or not all(isinstance(text, str) and text.strip() for text in (*queries, *positives)):
         raise ValueError("expected a non-empty text in English or French for 'positive' (and 'query' if given)")
-    return Row(queries, positives, groups.setdefault(positives[0], len(groups)))
+    return Row(queries, positives, groups.setdefault(positives[0], len(groups)), parallel="positive" not in values)
 
 
 def _sides(side: dict[str, str | None] | None) -> list[str]:

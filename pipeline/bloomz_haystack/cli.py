@@ -163,12 +163,7 @@ def train_ranker(config: Config, out: Out) -> None:
 
 @contextmanager
 def one_line_errors(stopped: str) -> Iterator[None]:
-    """Print an expected error as one line and leave with 2; Ctrl-C leaves with 130, a closed pipe in silence.
-
-    :param stopped: what to say after Ctrl-C.
-    :yields: nothing.
-    :raises typer.Exit: in place of the error.
-    """
+    """Print an expected error as one line and leave with 2; Ctrl-C leaves with 130, a closed pipe in silence."""
     if os.environ.get("BLOOMZ_DEBUG", "") not in ("", "0"):
         yield
         return

@@ -34,11 +34,7 @@ class Reading(NamedTuple):
 
 
 def read_file(path: Path) -> Iterator[Reading]:
-    """Read one file; what is broken comes out as a ``Problem``, never as an exception.
-
-    :param path: a file of one of the ``KINDS``.
-    :yields: one document, or one a line of a .jsonl file. An empty text is a document too.
-    """
+    """Read one file: a document, or one a line of a .jsonl file; what is broken comes out as a ``Problem``."""
     kind = KINDS[path.suffix.lower()]
     try:
         if kind == "jsonl":
@@ -119,14 +115,16 @@ def _reasons() -> Iterator[list[str]]:
             reasons.append(_one_line(error) if error else "no text could be read from it")
 
     logger = logging.getLogger("haystack.components.converters")
-    handler, propagate = Collect(logging.WARNING), logger.propagate
+    handler, propagate, level = Collect(logging.WARNING), logger.propagate, logger.level
     logger.addHandler(handler)
     logger.propagate = False
+    logger.setLevel(logging.WARNING)
     try:
         yield reasons
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
+        logger.setLevel(level)
 
 
 def _title(data: bytes, document: Document, kind: str) -> str | None:

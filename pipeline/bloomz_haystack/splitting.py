@@ -49,18 +49,18 @@ class Splitter:
         :param seen: the passages of this file so far; counts those that are alike, so that their ids differ.
         :returns: its passages; none for a document without text.
         """
-        content = _spaced(document.content or "")
+        text = document.content or ""
+        content = _spaced(text)
         if not content:
             return []
-        paged = "\f" in content
+        first_page = text[: len(text) - len(text.lstrip())].count("\f")  # empty pages before the first word
         passages = []
         for part in self._splitter.run([Document(content=content)])["documents"]:
-            text = _unspaced(part.content or "")
-            if text:
+            if words := _unspaced(part.content or ""):
                 meta = {**document.meta, FILE_FIELD: stored_name(file), "split_id": part.meta["split_id"]}
-                if paged:
-                    meta["page_number"] = part.meta["page_number"]
-                passages.append(_passage(text, meta, seen))
+                if "\f" in text:
+                    meta["page_number"] = first_page + part.meta["page_number"]
+                passages.append(_passage(words, meta, seen))
         return passages
 
 
@@ -88,7 +88,7 @@ def _spaced(text: str) -> str:
     >>> _spaced("un  deux\\ntrois")
     'un deux\\n trois'
     """
-    return _ENDLESS.sub(r"\1 ", _SPACES.sub(_one_space, text.strip(" \t\r\n")))  # not \f: an empty first page counts
+    return _ENDLESS.sub(r"\1 ", _SPACES.sub(_one_space, text.strip()))
 
 
 def _one_space(run: re.Match[str]) -> str:

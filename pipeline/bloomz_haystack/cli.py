@@ -146,7 +146,9 @@ def ask(
 @train.command("retriever")
 def train_retriever(config: Config, out: Out) -> None:
     """Train a bi-encoder."""
-    with one_line_errors(stopped="nothing was saved since the last checkpoint"):
+    with one_line_errors(stopped="the last checkpoint stays"):
+        _quiet_libraries()
+        logging.getLogger("bloomz_haystack.training").setLevel(logging.INFO)
         from bloomz_haystack.training import train as training
 
         training.train_retriever(config, out)
@@ -155,7 +157,9 @@ def train_retriever(config: Config, out: Out) -> None:
 @train.command("ranker")
 def train_ranker(config: Config, out: Out) -> None:
     """Train a cross-encoder."""
-    with one_line_errors(stopped="nothing was saved since the last checkpoint"):
+    with one_line_errors(stopped="the last checkpoint stays"):
+        _quiet_libraries()
+        logging.getLogger("bloomz_haystack.training").setLevel(logging.INFO)
         from bloomz_haystack.training import train as training
 
         training.train_ranker(config, out)

@@ -12,6 +12,7 @@ import numpy as np
 from haystack import Document, default_from_dict, default_to_dict
 from haystack.document_stores.types import DuplicatePolicy
 from numpy.typing import NDArray
+from qdrant_edge import CountRequest, Filter, PayloadSelector, ScrollRequest, UpdateOperation
 
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
@@ -27,7 +28,6 @@ from haystack_integrations.document_stores.qdrant_edge.shard import DATATYPES, S
 from haystack_integrations.document_stores.qdrant_edge.statistics import MetadataStatistics
 from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
 from haystack_integrations.document_stores.qdrant_edge.writing import check_documents, stored_ids, write
-from qdrant_edge import CountRequest, Filter, PayloadSelector, ScrollRequest, UpdateOperation
 
 SCROLL_PAGE = 1000  # documents
 

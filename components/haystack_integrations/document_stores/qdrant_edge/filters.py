@@ -11,6 +11,14 @@ from datetime import datetime
 from typing import Any
 
 from haystack.errors import FilterError
+from qdrant_edge import (
+    FieldCondition,
+    Filter,
+    HasIdCondition,
+    IsEmptyCondition,
+    MatchAny,
+    RangeFloat,
+)
 
 from haystack_integrations.document_stores.qdrant_edge.facts import (
     PRESENCE_FIELDS,
@@ -19,14 +27,6 @@ from haystack_integrations.document_stores.qdrant_edge.facts import (
     read_moment,
     read_number,
     token,
-)
-from qdrant_edge import (
-    FieldCondition,
-    Filter,
-    HasIdCondition,
-    IsEmptyCondition,
-    MatchAny,
-    RangeFloat,
 )
 
 DEEPEST = 100  # levels of AND/OR/NOT; Edge walks a filter recursively, and a stack overflow would end the process

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from haystack import Document
 from numpy.typing import NDArray
+from qdrant_edge import Point, SparseVector
 
 from haystack_integrations.document_stores.qdrant_edge.facts import check_json, facts_of
-from qdrant_edge import Point, SparseVector
 
 VECTOR = "embedding"  # a named vector: a point may then have none, as a document without embedding does
 NAMESPACE = uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")  # the one of qdrant-haystack: same document, same point

@@ -3,10 +3,10 @@
 import numpy as np
 from haystack import Document
 from numpy.typing import NDArray
+from qdrant_edge import Filter, PayloadSelector, Query, QueryBatchRequest, QueryRequest, SearchParams
 
 from haystack_integrations.document_stores.qdrant_edge.points import VECTOR, document_of
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
-from qdrant_edge import Filter, PayloadSelector, Query, QueryBatchRequest, QueryRequest, SearchParams
 
 QUERY_BATCH = 64  # queries per call of Edge, which shares one pass over the vectors among them
 

@@ -18,15 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from haystack.document_stores.errors import DocumentStoreError
-
-from haystack_integrations.document_stores.qdrant_edge.facts import facts_path
-from haystack_integrations.document_stores.qdrant_edge.gate import Gate
-from haystack_integrations.document_stores.qdrant_edge.points import VECTOR
-from haystack_integrations.document_stores.qdrant_edge.store_file import (
-    StoreDescription,
-    read_description,
-    write_description,
-)
 from qdrant_edge import (
     Distance,
     EdgeConfig,
@@ -35,6 +26,15 @@ from qdrant_edge import (
     PayloadSchemaType,
     UpdateOperation,
     VectorStorageDatatype,
+)
+
+from haystack_integrations.document_stores.qdrant_edge.facts import facts_path
+from haystack_integrations.document_stores.qdrant_edge.gate import Gate
+from haystack_integrations.document_stores.qdrant_edge.points import VECTOR
+from haystack_integrations.document_stores.qdrant_edge.store_file import (
+    StoreDescription,
+    read_description,
+    write_description,
 )
 
 SHARD_FOLDER = "shard"

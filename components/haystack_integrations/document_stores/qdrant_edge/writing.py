@@ -8,6 +8,7 @@ from haystack import Document
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from numpy.typing import NDArray
+from qdrant_edge import Point, UpdateOperation
 
 from haystack_integrations.document_stores.qdrant_edge.points import (
     point_id,
@@ -16,7 +17,6 @@ from haystack_integrations.document_stores.qdrant_edge.points import (
     unit_vectors,
 )
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
-from qdrant_edge import Point, UpdateOperation
 
 Embeddings = Sequence[list[float] | None] | NDArray[np.floating[Any]]
 

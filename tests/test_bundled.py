@@ -1,0 +1,91 @@
+"""The bundled pair: real Bloom checkpoints, small, and as good as their cards say."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoConfig, AutoTokenizer
+
+from bloomz_haystack.benchmark.corpora import read_folder
+from bloomz_haystack.benchmark.measure import measure
+from bloomz_haystack.benchmark.metrics import gold_ranks, mrr, top
+from haystack_integrations.common.bloomz.checkpoint import (
+    BUNDLED_FOLDER,
+    BUNDLED_RANKER,
+    BUNDLED_RETRIEVER,
+    open_checkpoint,
+)
+from haystack_integrations.common.bloomz.encoder import Encoder
+from haystack_integrations.common.bloomz.scorer import Scorer
+
+BENCH = Path(os.environ.get("BLOOMZ_BENCH", Path(__file__).parents[2] / "shared/data/bench"))
+
+SAME_MEANING = [
+    ("Le vaccin contre la grippe", "The flu vaccine"),
+    ("Le passeport est valable dix ans", "The passport is valid for ten years"),
+    ("une banque et de l'argent", "a bank and some money"),
+    ("Il pleut sur la ville", "It rains on the city"),
+]
+
+
+@pytest.fixture(scope="module")
+def retriever() -> Encoder:
+    """Give the bundled retriever."""
+    return Encoder(open_checkpoint(BUNDLED_RETRIEVER, "embed", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def ranker() -> Scorer:
+    """Give the bundled ranker."""
+    return Scorer(open_checkpoint(BUNDLED_RANKER, "rank", device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [(BUNDLED_RETRIEVER, "BloomModel"), (BUNDLED_RANKER, "BloomForSequenceClassification")],
+)
+def test_it_is_a_small_real_checkpoint_with_a_card(name: str, architecture: str) -> None:
+    folder = BUNDLED_FOLDER / name
+    assert (folder / "model.safetensors").stat().st_size <= 20_000_000
+    assert AutoConfig.from_pretrained(folder).architectures == [architecture]
+    assert AutoTokenizer.from_pretrained(folder).padding_side == "left"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for needed in ("Open Government Licence", "CC BY-SA", "bloomz train", "MRR", "Licence"):
+        assert needed in card
+    sources = [source["path"] for source in json.loads((folder / "training.json").read_text())["data"]]
+    assert sources
+    assert not any("squad" in source or "dev" in source for source in sources)
+
+
+def test_a_sentence_is_nearest_to_its_translation(retriever: Encoder) -> None:
+    french, english = (retriever.encode(list(side)) for side in zip(*SAME_MEANING, strict=True))
+    np.testing.assert_array_equal((french @ english.T).argmax(1), np.arange(len(SAME_MEANING)))
+
+
+def test_the_ranker_puts_the_answer_before_the_rest(ranker: Scorer) -> None:
+    contexts = ["The Thames flows through London.", "Le 14 juillet 1789, les Parisiens prirent la Bastille."]
+    for question, right in (("Which river flows through London?", 0), ("Quand la Bastille fut-elle prise ?", 1)):
+        assert int(ranker.score(question, contexts).argmax()) == right
+
+
+@pytest.mark.skipif(not BENCH.is_dir(), reason="needs the evaluation sets; set BLOOMZ_BENCH to their folder")
+def test_it_measures_what_its_card_says(retriever: Encoder) -> None:
+    card = (BUNDLED_FOLDER / BUNDLED_RETRIEVER / "README.md").read_text(encoding="utf-8")
+    for corpus, floor in zip(read_folder(BENCH), (48, 45, 35), strict=True):
+        measured = measure(corpus, retriever, None, 20)
+        told = re.search(rf"\| {re.escape(corpus.name)} \| \d+ \| ([\d.]+)", card)
+        assert told is not None
+        assert measured["mrr"] == pytest.approx(float(told[1]), abs=0.2)
+        assert float(measured["mrr"]) >= floor
+
+
+def test_metrics_by_hand() -> None:
+    scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.2, 0.2], [0.1, 0.2, 0.3]])
+    ranks = gold_ranks(scores, np.array([0, 1, 0]))
+    assert ranks.tolist() == [1.0, 2.0, 3.0]  # a three-way tie: the expected rank, 2
+    assert mrr(ranks) == pytest.approx(100 * (1 + 1 / 2 + 1 / 3) / 3)
+    assert top(ranks, 1) == pytest.approx(100 / 3)
+    assert top(ranks, 2) == pytest.approx(200 / 3)

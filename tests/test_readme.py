@@ -1,0 +1,76 @@
+"""The README keeps its word: its Python prints what stands below it, its commands run, its file map is the disk."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+PYTHON = [
+    (code, BLOCKS[i + 1][1] if i + 1 < len(BLOCKS) and BLOCKS[i + 1][0] == "text" else None)
+    for i, (language, code) in enumerate(BLOCKS)
+    if language == "python"
+]
+SHELL = [line for language, code in BLOCKS if language == "sh" for line in code.splitlines() if line.strip()]
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user would, offline."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_there_are_blocks_to_run() -> None:
+    assert len(PYTHON) >= 1
+    assert len(SHELL) >= 4
+
+
+@pytest.mark.parametrize(("code", "printed"), PYTHON)
+def test_python_prints_what_the_readme_says(code: str, printed: str | None, tmp_path: Path) -> None:
+    result = run([sys.executable, "-c", code], tmp_path)
+    assert result.returncode == 0, result.stderr
+    if printed is not None:
+        assert result.stdout.split() == printed.split()
+
+
+def test_shell_commands_run_in_order(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "pipeline/bloomz_haystack/examples")
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    ran = 0
+    for line in SHELL:
+        words = shlex.split(line, comments=True)
+        if words[0] == "make":
+            assert words[1] in targets
+        elif words[0] == "bloomz" and words[1] in ("index", "ask"):
+            result = run(words, tmp_path)
+            assert result.returncode == 0, f"{line}\n{result.stderr}"
+            assert result.stdout.strip()
+            ran += 1
+        else:
+            assert words[:2] in (["git", "clone"], ["cd", "bloomz-haystack"], ["pip", "install"]), line
+    assert ran >= 2
+
+
+def test_the_first_forty_lines_hold_what_a_newcomer_looks_for() -> None:
+    top = "\n".join(README.splitlines()[:40])
+    for needed in ("| ", "make demo", "make test", "```python", "print("):
+        assert needed in top
+
+
+def test_the_file_map_is_the_disk() -> None:
+    named = re.findall(r"^    (\S+/)\s", README[README.index("## File map") :], flags=re.MULTILINE)
+    assert len(named) >= 8
+    assert [path for path in named if not (ROOT / path).is_dir()] == []
+    top = {
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir() and not path.name.startswith((".", "runs", "demo", "dist"))
+    }
+    mapped = {path.split("/")[0] for path in named}
+    assert top - mapped <= {"__pycache__", "build"}

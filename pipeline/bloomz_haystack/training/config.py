@@ -48,7 +48,7 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
 def load_config(path: Path) -> TrainConfig:
     """Read a training configuration.
 
-    :param path: YAML file; ``$NAME`` in its data paths is read from the environment.
+    :param path: YAML file; ``$NAME`` in its paths and model names is read from the environment.
     :returns: the configuration.
     :raises ValueError: naming the key that is unknown or missing, or the variable that is not set.
     """
@@ -67,6 +67,9 @@ def load_config(path: Path) -> TrainConfig:
     if bool(values.get("base")) == bool(values.get("shape")):
         raise ValueError(f"{path}: give either 'base' (a checkpoint) or 'shape' (a new model)")
     sources = [_source(path, item) for item in values["data"]]
+    for key in ("base", "retriever"):
+        if values.get(key):
+            values[key] = _expanded(path, str(values[key]))
     numbers = {key: _number(path, key, values[key]) for key in values if key in _NUMBERS}
     return TrainConfig(**{**values, **numbers, "data": sources})
 
@@ -75,10 +78,13 @@ def dump_config(config: TrainConfig) -> dict[str, Any]:
     """Turn the configuration into plain values, for the record kept beside the weights.
 
     :param config: the resolved configuration.
-    :returns: a dictionary that YAML and JSON can hold; data paths are cut to their file names.
+    :returns: a dictionary that YAML and JSON can hold; absolute paths are cut to their names.
     """
     values = asdict(config)
     values["data"] = [{**source, "path": Path(source["path"]).name} for source in values["data"]]
+    for key in ("base", "retriever"):
+        if values[key] and Path(values[key]).is_absolute():
+            values[key] = Path(values[key]).name
     return values
 
 
@@ -98,10 +104,14 @@ def _source(path: Path, item: dict[str, Any] | str) -> Source:
     given = {"path": item} if isinstance(item, str) else dict(item)
     if set(given) - {"path", "weight"} or "path" not in given:
         raise ValueError(f"{path}: a data source has a path and a weight, but got {given}")
-    expanded = os.path.expandvars(given["path"])
-    if "$" in expanded:
-        raise ValueError(f"{path}: {given['path']} names an environment variable that is not set")
-    resolved = path.parent / Path(expanded).expanduser()
+    resolved = path.parent / Path(_expanded(path, given["path"])).expanduser()
     if not resolved.is_file():
         raise ValueError(f"{path}: no such data file: {resolved}")
     return Source(str(resolved), float(given.get("weight", 1.0)))
+
+
+def _expanded(path: Path, value: str) -> str:
+    expanded = os.path.expandvars(value)
+    if "$" in expanded:
+        raise ValueError(f"{path}: {value} names an environment variable that is not set")
+    return expanded

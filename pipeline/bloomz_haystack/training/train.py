@@ -155,7 +155,9 @@ def fit(
     for step in steps:
         loss = step_loss(step)
         if not torch.isfinite(loss):
-            raise ValueError(f"loss is {float(loss)} at step {step}: lower learning_rate; the last checkpoint is kept")
+            raise ValueError(
+                f"loss is {float(loss.detach())} at step {step}: lower learning_rate; the last checkpoint is kept"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)

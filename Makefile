@@ -8,8 +8,8 @@ DEMO := demo-store
 demo: .venv/installed  ## index the example passages, ask in French and in English
 	rm -rf $(DEMO)
 	$(BIN)/bloomz index pipeline/bloomz_haystack/examples --store $(DEMO)
-	$(BIN)/bloomz ask "Comment les châteaux d'eau donnent-ils de la pression ?" --store $(DEMO) --top-k 3
-	$(BIN)/bloomz ask "How long do I have to declare a burglary?" --store $(DEMO) --top-k 3
+	$(BIN)/bloomz ask "Quand a eu lieu le grand incendie de Londres ?" --store $(DEMO) --top-k 3
+	$(BIN)/bloomz ask "How long is a French passport valid?" --store $(DEMO) --top-k 3
 
 test: .venv/installed-test  ## the whole suite, offline
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

@@ -41,7 +41,7 @@ class Answer:
 
 def ask(
     question: str,
-    store: Path,
+    store: str | Path,
     *,
     ranker: str,
     model: str | None = None,
@@ -61,6 +61,7 @@ def ask(
     :returns: the answer; without passages if none passes the threshold, or the store is empty.
     :raises ValueError: if there is no question, no store, a number is out of range, or the model is not the store's.
     """
+    store = Path(store)
     _check(question, candidates, top_k, threshold)
     dimension = stored_dimension(store)
     if dimension is None:

@@ -78,8 +78,8 @@ class Unwatched:
 
 
 def index_files(
-    paths: Iterable[Path],
-    store: Path,
+    paths: Iterable[str | Path],
+    store: str | Path,
     *,
     model: str | None = None,
     default_model: str | None = None,
@@ -101,8 +101,9 @@ def index_files(
     :returns: what was done; ``problems`` names what could not be read.
     :raises ValueError: if a path does not exist, a number is out of range, or the store was made with another model.
     """
+    store = Path(store)
     splitter = Splitter(passage_words)
-    found = find_files(paths, leave_out=store)
+    found = find_files(map(Path, paths), leave_out=store)
     chosen = choose_model(store, model, default_model)
     with _opened(store, chosen, batch_tokens) as (embedder, documents):
         run = _Run(embedder, documents, splitter, Summary(chosen, str(store)), watcher or Unwatched())

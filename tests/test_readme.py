@@ -12,10 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+# A text block right below a Python block is what it prints.
 PYTHON = [
-    (code, BLOCKS[i + 1][1] if i + 1 < len(BLOCKS) and BLOCKS[i + 1][0] == "text" else None)
-    for i, (language, code) in enumerate(BLOCKS)
-    if language == "python"
+    (code, printed or None)
+    for code, printed in re.findall(
+        r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", README, flags=re.MULTILINE | re.DOTALL
+    )
 ]
 SHELL = [line for language, code in BLOCKS if language == "sh" for line in code.splitlines() if line.strip()]
 

@@ -37,13 +37,14 @@ def measure(
     """
     chosen = np.linspace(0, len(corpus.questions) - 1, min(limit or len(corpus.questions), len(corpus.questions)))
     places = np.unique(chosen.astype(np.int64))
-    questions, gold = [corpus.questions[i] for i in places], np.asarray(corpus.gold)[places]
-    scores = retriever.encode(questions) @ retriever.encode(corpus.passages).T  # (Q, P)
+    asked, passages = [corpus.questions[i] for i in places], [passage.text for passage in corpus.passages]
+    questions, gold = [question.text for question in asked], np.array([question.gold for question in asked])
+    scores = retriever.encode(questions) @ retriever.encode(passages).T  # (Q, P)
     ranks = gold_ranks(scores, gold)
     figures: Figures = {"set": corpus.name, "questions": len(questions), "mrr": mrr(ranks), "top1": top(ranks, 1)}
     figures["top20"] = top(ranks, 20)
     if ranker:
-        reranked = gold_ranks(reorder(scores, questions, corpus.passages, ranker, candidates), gold)
+        reranked = gold_ranks(reorder(scores, questions, passages, ranker, candidates), gold)
         figures |= {"reranked_mrr": mrr(reranked), "reranked_top1": top(reranked, 1)}
     return figures
 
@@ -94,7 +95,7 @@ def main() -> None:
         retriever = Encoder(open_checkpoint(arguments.retriever, "embed"))
         ranker = Scorer(open_checkpoint(arguments.ranker, "rank")) if arguments.ranker else None
         corpora = read_folder(arguments.data)
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, OSError, ValueError) as error:
         sys.exit(f"measure: {error}")
     rows = [measure(corpus, retriever, ranker, arguments.candidates, arguments.limit) for corpus in corpora]
     sys.stdout.write(table(rows) + "\n" + json.dumps(rows) + "\n")

@@ -77,9 +77,12 @@ def absorb(tally: Tally, scores: Scores, start: int, k: int, pool: ThreadPoolExe
 
 
 def _absorb_stripe(tally: Tally, scores: Scores, start: int, k: int) -> None:
-    above = _count(scores > tally.highest[:, None])
-    tally.above += above
-    tally.level += _count(scores >= tally.lowest[:, None]) - above
+    reached = _count(scores >= tally.lowest[:, None])
+    # Most questions have nothing near the right passage in most blocks: only the others are compared twice.
+    for row in np.flatnonzero(reached):
+        above = np.count_nonzero(scores[row] > tally.highest[row])
+        tally.above[row] += above
+        tally.level[row] += reached[row] - above
     if tally.best.shape[1] < k:
         places = np.broadcast_to(np.arange(start, start + scores.shape[1]), scores.shape)
         found = scores

@@ -54,10 +54,11 @@ class Corpus(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """One language of a set: its paragraphs, where they come from, the fingerprints of that."""
+    """One language of a set: its paragraphs, its short name, where it was read, the fingerprints of what was read."""
 
     paragraphs: list[Paragraph]
     source: str
+    where: str
     files: dict[str, str]
 
 
@@ -177,12 +178,12 @@ def _inside(data: Path, file: str) -> Path:
 
 
 def _side(path: Path, paragraphs: list[Paragraph]) -> _Side:
-    return _Side(paragraphs, path.stem, {path.name: sha256(path)})
+    return _Side(paragraphs, path.stem, str(path), {path.name: sha256(path)})
 
 
 def _hub_side(name: str) -> _Side:
     paragraphs, fingerprint = read_hub(name)
-    return _Side(paragraphs, Path(name).name, {name: fingerprint})
+    return _Side(paragraphs, Path(name).name, name, {name: fingerprint})
 
 
 def _slice_sides(path: Path, asked: str, searched: str) -> tuple[_Side, _Side]:
@@ -201,7 +202,7 @@ def _slice_sides(path: Path, asked: str, searched: str) -> tuple[_Side, _Side]:
         if (key := row.contexts["en"].strip()) not in laid:
             raise ValueError(f"{path}: the paragraph of question {row.id} is not in {ENGLISH_FILE}")
         laid[key].asked.append(Asked(row.id, row.questions[asked], True))
-    side = _Side(list(laid.values()), path.stem, files)
+    side = _Side(list(laid.values()), path.stem, str(path), files)
     return side, side
 
 
@@ -211,20 +212,20 @@ def _check_aligned(asked: _Side, searched: _Side) -> None:
         for one, other in zip(ours.asked, theirs.asked, strict=False):
             if one.id != other.id:
                 raise ValueError(
-                    f"{asked.source} and {searched.source} do not align: paragraph {position}, counted from 0, asks "
+                    f"{asked.where} and {searched.where} do not align: paragraph {position}, counted from 0, asks "
                     f"{one.id} in the first and {other.id} in the second"
                 )
         if len(ours.asked) != len(theirs.asked):
             longer = max(ours.asked, theirs.asked, key=len)
             odd = longer[min(len(ours.asked), len(theirs.asked))].id
             raise ValueError(
-                f"{asked.source} and {searched.source} do not align: question {odd} of paragraph {position}, counted "
+                f"{asked.where} and {searched.where} do not align: question {odd} of paragraph {position}, counted "
                 "from 0, is in one of them only"
             )
     counts = len(asked.paragraphs), len(searched.paragraphs)
     if counts[0] != counts[1]:
         raise ValueError(
-            f"{asked.source} and {searched.source} do not align: {counts[0]} and {counts[1]} paragraphs, the first in "
+            f"{asked.where} and {searched.where} do not align: {counts[0]} and {counts[1]} paragraphs, the first in "
             f"one only is paragraph {min(counts)}, counted from 0"
         )
 
@@ -235,7 +236,7 @@ def _assemble(asked: _Side, searched: _Side, query_lang: str, passage_lang: str,
     entries = [(entry, gold) for gold, p in enumerate(asked.paragraphs) for entry in p.asked]
     questions = [Question(e.id, e.text, gold) for e, gold in entries if e.answerable]
     if not questions:
-        raise ValueError(f"{asked.source} holds no answerable question")
+        raise ValueError(f"{asked.where} holds no answerable question")
     source = asked.source.removesuffix(f"-{query_lang}") if asked is not searched else asked.source
     return Corpus(
         f"{source} {query_lang.upper()}/{passage_lang.upper()}",

@@ -94,7 +94,7 @@ class Space:
             return ready - self.mean
         if self.metric == "dot":
             return ready
-        norms = np.linalg.norm(ready, axis=1, keepdims=True)
+        norms = np.sqrt(np.einsum("rd,rd->r", ready, ready))[:, None]  # no squares in memory, unlike linalg.norm
         norms[norms == 0] = 1  # a vector of zeros is equally far from all
         return np.divide(ready, norms, dtype=np.float32)
 

@@ -5,7 +5,8 @@ import numpy.typing as npt
 import torch
 
 METRICS = ("cosine", "l2", "dot")
-# Of the product of the norms: float32 products of 256..2560 terms differ by less, float32 steps at 1 are 1.2e-7.
+# Of the product of the norms. The largest error seen of a float32 product, of 256..2560 terms: 1.0e-6 where cosines are
+# about 0.9, 2e-7 where they are about 0.
 ROUNDING = 1e-6
 
 

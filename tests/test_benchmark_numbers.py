@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from bloomz_haystack.benchmark.abstention import (
 from bloomz_haystack.benchmark.metrics import NAMES, figures, gold_ranks
 from bloomz_haystack.benchmark.ranking import Ranking, fuse, rank, rank_vectors, rerank, vector_scores
 from bloomz_haystack.benchmark.significance import bootstrap_intervals, paired_p_value
-from bloomz_haystack.benchmark.space import ROUNDING
+from bloomz_haystack.benchmark.space import ROUNDING, Space
 
 Vectors = npt.NDArray[np.float32]
 
@@ -117,6 +118,23 @@ def test_a_block_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(AssertionError):
         assert_same(rank_vectors(queries, passages, gold, "dot", 5), expected)
+
+
+def test_distances_survive_a_mean_that_dwarfs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: without moving the mean to the origin, ranks are off by tens."""
+    rng = np.random.default_rng(1)
+    queries, passages = (rng.normal(size=(n, 32)).astype(np.float32) + np.float32(300) for n in (40, 500))
+    gold = rng.integers(0, 500, 40)
+    expected = gold_ranks(plain_scores(queries, passages, "l2"), gold)
+    np.testing.assert_array_equal(rank_vectors(queries, passages, gold, "l2").fair, expected)
+    measure_mean = Space.__init__
+
+    def forget_mean(space: Space, *arguments: Any) -> None:
+        measure_mean(space, *arguments)
+        space.mean[:] = 0
+
+    monkeypatch.setattr(Space, "__init__", forget_mean)
+    assert np.abs(rank_vectors(queries, passages, gold, "l2").fair - expected).max() > 10
 
 
 def test_rank_refuses_what_it_cannot_rank() -> None:

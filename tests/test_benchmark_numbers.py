@@ -4,7 +4,6 @@ import itertools
 import json
 import subprocess
 import sys
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -129,8 +128,8 @@ def test_distances_survive_a_mean_that_dwarfs_them(monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(rank_vectors(queries, passages, gold, "l2").fair, expected)
     measure_mean = Space.__init__
 
-    def forget_mean(space: Space, *arguments: Any) -> None:
-        measure_mean(space, *arguments)
+    def forget_mean(space: Space, queries: Vectors, passages: Vectors, metric: str) -> None:
+        measure_mean(space, queries, passages, metric)
         space.mean[:] = 0
 
     monkeypatch.setattr(Space, "__init__", forget_mean)

@@ -65,7 +65,7 @@ def cached_vectors(
     :param prefix: put before each text.
     :param progress: called with the number of texts done, those found on disk included.
     :param shard_texts: texts computed before they are written.
-    :returns: (B, H) float32, memory-mapped, read-only.
+    :returns: (B, H) float32, memory-mapped; what is written to it never reaches the file.
     :raises ValueError: if there is no text; as ``VectorsNotFinite``, for NaN or Inf, with the text's position.
     """
     if not texts:
@@ -157,7 +157,8 @@ def _read(kept: _Kept, facts: dict[str, Any]) -> Vectors | None:
         record = json.loads(kept.record.read_text(encoding="utf-8"))
         same = all(record[key] == value for key, value in facts.items())
         if same and record["sha256"] == _sha256(kept.vectors):
-            return np.load(kept.vectors, mmap_mode="r", allow_pickle=False)
+            # "c", not "r": the file is as safe, and torch warns of arrays that cannot be written to
+            return np.load(kept.vectors, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     logger.warning("%s is torn or was changed: its vectors are computed again", kept.vectors.name)

@@ -7,25 +7,24 @@ that ``--help`` does not wait for them.
 import logging
 import os
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+from bloomz_haystack.benchmark.cli import benchmark
+from bloomz_haystack.terminal import SETTINGS, one_line_errors, quiet_libraries, say
+
 app = typer.Typer(
     help="Find and rank passages in French and English with the Bloomz models.", add_completion=False, **SETTINGS
 )
 train = typer.Typer(help="Train a retriever or a ranker from a configuration file.", **SETTINGS)
 app.add_typer(train, name="train")
+app.add_typer(benchmark, name="benchmark")
 
 RETRIEVER, RANKER = "tiny-fr-en-retriever", "tiny-fr-en-ranker"  # bundled; spelt here so that help needs no torch
 PUBLISHED = "--model cmarkea/bloomz-560m-retriever-v2 and --ranker cmarkea/bloomz-560m-reranking"
-NOISY = ("haystack", "pypdf", "trafilatura", "htmldate", "courlan", "justext", "transformers", "huggingface_hub")
 
 Store = Annotated[Path, typer.Option("--store", help="Folder of the store.", show_default=False)]
 Model = Annotated[
@@ -78,7 +77,7 @@ def index(
 ) -> None:
     """Read files, cut them into passages, embed those that are new and keep them in a store."""
     with one_line_errors(stopped="what was written stays; the same command goes on from there"):
-        _quiet_libraries()
+        quiet_libraries()
         from bloomz_haystack.choosing import choose_model
         from bloomz_haystack.indexing import index_files
         from bloomz_haystack.showing import ProgressWatcher, print_json, show_summary, summary_as_json
@@ -123,7 +122,7 @@ def ask(
 ) -> None:
     """Find the passages of a store that answer a question, best first."""
     with one_line_errors(stopped="nothing was changed"):
-        _quiet_libraries()
+        quiet_libraries()
         from bloomz_haystack.asking import ask as find_answer
         from bloomz_haystack.choosing import choose_model
         from bloomz_haystack.showing import print_json, show_answer
@@ -147,7 +146,7 @@ def ask(
 def train_retriever(config: Config, out: Out) -> None:
     """Train a bi-encoder."""
     with one_line_errors(stopped="the last checkpoint stays"):
-        _quiet_libraries()
+        quiet_libraries()
         logging.getLogger("bloomz_haystack.training").setLevel(logging.INFO)
         from bloomz_haystack.training import train as training
 
@@ -158,62 +157,11 @@ def train_retriever(config: Config, out: Out) -> None:
 def train_ranker(config: Config, out: Out) -> None:
     """Train a cross-encoder."""
     with one_line_errors(stopped="the last checkpoint stays"):
-        _quiet_libraries()
+        quiet_libraries()
         logging.getLogger("bloomz_haystack.training").setLevel(logging.INFO)
         from bloomz_haystack.training import train as training
 
         training.train_ranker(config, out)
-
-
-@contextmanager
-def one_line_errors(stopped: str) -> Iterator[None]:
-    """Print an expected error as one line and leave with 2; Ctrl-C leaves with 130, a closed pipe in silence."""
-    if os.environ.get("BLOOMZ_DEBUG", "") not in ("", "0"):
-        yield
-        return
-    try:
-        yield
-    except KeyboardInterrupt:
-        _say(f"stopped; {stopped}")
-        raise typer.Exit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
-        raise typer.Exit(141) from None
-    except Exception as error:
-        if not _expected(error):
-            raise
-        _say(" ".join(str(error).split()) or type(error).__name__)
-        raise typer.Exit(2) from None
-
-
-def _expected(error: Exception) -> bool:
-    """Tell an error of the user's files, disk, model or arguments from a mistake of ours."""
-    if isinstance(error, ValueError | OSError | FloatingPointError | MemoryError):
-        return True
-    names = {kind.__name__ for kind in type(error).__mro__}
-    # By name: importing Haystack and torch here would cost seconds in every error message.
-    return bool(names & {"DocumentStoreError", "FilterError", "OutOfMemoryError"})
-
-
-def _say(text: str) -> None:
-    typer.echo(f"bloomz: {text}", err=True)
-
-
-class _ToStderr(logging.Handler):
-    """Warnings as notes; looks up sys.stderr each time, because the progress bar replaces it while it shows."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _say(record.getMessage())
-
-
-def _quiet_libraries() -> None:
-    """Silence what libraries print on stderr while they load and read; our own warnings pass."""
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    logging.basicConfig(level=logging.WARNING, handlers=[_ToStderr()])
-    for name in NOISY:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _prepare_hub(*models: str) -> None:
@@ -227,7 +175,7 @@ def _prepare_hub(*models: str) -> None:
 
 def _note_bundled(*models: str) -> None:
     if {RETRIEVER, RANKER} & set(models):
-        _say(f"the bundled tiny models are for trying things out; for real work: {PUBLISHED}")
+        say(f"the bundled tiny models are for trying things out; for real work: {PUBLISHED}")
 
 
 def main() -> None:

@@ -1,0 +1,59 @@
+"""A ``Ranking`` and a ``Ranker`` -> the ranking after it, and the probability it gives to each right passage.
+
+Knows nothing of figures and files of results.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from haystack_integrations.common.bloomz.scorer import probabilities
+
+from .corpora import Corpus, Question
+from .cross_encoders import CrossEncoder
+from .first_stage import Watcher
+from .ranking import Ranking, rerank
+
+# Pairs scored between two looks at the clock: enough for full batches of like length, few enough for a live bar.
+PAIRS_AT_A_TIME = 8192
+
+
+class Reranked(NamedTuple):
+    """A ranking, and probabilities (Q,) float64: of the right passage, NaN where it was not seen; of the first one."""
+
+    ranking: Ranking
+    probability: npt.NDArray[np.float64]
+    top: npt.NDArray[np.float64]
+
+
+def rerank_passages(
+    ranker: CrossEncoder, ranking: Ranking, corpus: Corpus, questions: list[Question], candidates: int, watcher: Watcher
+) -> Reranked:
+    """Let a cross-encoder reorder the first candidates of each question.
+
+    Ordered by log-odds: the float32 probabilities of two good passages may both be 1.
+
+    :param ranker: scores pairs.
+    :param ranking: of the first stage, with at least that many candidates.
+    :param corpus: gives the passages.
+    :param questions: Q of them, those of the ranking.
+    :param candidates: K, how many passages of each question it sees.
+    :param watcher: told how it goes.
+    :returns: ranks and probabilities.
+    :raises ModelNotAvailable: if the weights turn out to be broken.
+    :raises ValueError: if a score is NaN or Inf.
+    """
+    seen = ranking.candidates[:, :candidates]
+    odds = np.empty(seen.shape, dtype=np.float32)
+    done = watcher.step("reranking", seen.size)
+    step = max(1, PAIRS_AT_A_TIME // seen.shape[1])
+    for start in range(0, len(questions), step):
+        rows = slice(start, start + step)
+        contexts = [[corpus.passages[place].text for place in places] for places in seen[rows]]
+        odds[rows] = ranker.log_odds_many([question.text for question in questions[rows]], contexts, done)
+    gold = np.array([question.gold for question in questions])
+    at_gold: npt.NDArray[np.bool_] = np.equal(seen, gold[:, None])
+    own = probabilities(odds)[np.arange(len(gold)), at_gold.argmax(1)]
+    right = np.where(at_gold.any(1), own, np.nan)
+    return Reranked(rerank(ranking, gold, odds), right, probabilities(odds.max(1)).astype(np.float64))

@@ -24,7 +24,7 @@ Bloomz = Callable[..., Result]
 @pytest.fixture
 def bloomz(monkeypatch: pytest.MonkeyPatch) -> Bloomz:
     """Run a command in this process, without touching its logging: other tests look at the logs."""
-    monkeypatch.setattr(cli, "_quiet_libraries", lambda: None)
+    monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
     monkeypatch.setattr(cli, "_prepare_hub", lambda *models: None)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("BLOOMZ_DEBUG", raising=False)
@@ -66,7 +66,7 @@ def store(made_store: Path, tmp_path: Path) -> Path:
 
 
 def errors_of(result: Result) -> list[str]:
-    """Lines of stderr, less the bar of transformers, which only ``_quiet_libraries`` silences."""
+    """Lines of stderr, less the bar of transformers, which only ``quiet_libraries`` silences."""
     return [line for line in result.stderr.splitlines() if line and "Loading weights" not in line]
 
 

@@ -14,7 +14,17 @@ from typing import Any
 import typer
 
 SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
-NOISY = ("haystack", "pypdf", "trafilatura", "htmldate", "courlan", "justext", "transformers", "huggingface_hub")
+NOISY = (
+    "bm25s",
+    "haystack",
+    "pypdf",
+    "trafilatura",
+    "htmldate",
+    "courlan",
+    "justext",
+    "transformers",
+    "huggingface_hub",
+)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """``bloomz benchmark``: reads arguments, calls ``measure_quality`` and ``write_report``, prints."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -92,6 +93,8 @@ def quality(
     """Rank all passages for every question with each system; write ranks, a table and a report with figures."""
     with one_line_errors(stopped=f"finished rows stay in {out}; the same command with --resume goes on from there"):
         quiet_libraries()
+        if not sys.stderr.isatty():
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         from bloomz_haystack.benchmark.corpora import first_questions, read_corpus
         from bloomz_haystack.benchmark.progress import TerminalWatcher
         from bloomz_haystack.benchmark.quality import Options, measure_quality

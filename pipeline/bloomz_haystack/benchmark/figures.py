@@ -51,7 +51,9 @@ def theme_figure(run: KeptRun, row: Row, ties: str) -> "Figure":
     for (_, _, name), colour, share in zip(BINS, COLOURS, shares.T, strict=True):
         axes.barh(themes, share, left=left, color=colour, label=f"rank {name}")
         left += share
-    axes.set(xlim=(0, 100), xlabel="share of the theme's questions (%)", title=f"{row.label} · {run.facts.corpus}")
+    axes.set(xlim=(0, 100), xlabel="share of the theme's questions (%)")
+    axes.margins(y=0.01)
+    figure.suptitle(f"{run.facts.corpus} · {row.label}", fontsize="medium")
     axes.tick_params(axis="y", labelsize="small")
     figure.legend(loc="outside lower center", ncols=len(BINS), fontsize="small")
     return figure

@@ -140,7 +140,7 @@ def run_facts(corpus: Corpus, kind: str, protocol: str, command: str) -> RunFact
         len(corpus.questions),
         len(corpus.unanswerable),
         len(corpus.passages),
-        len({passage.theme for passage in corpus.passages}),
+        len({passage.theme for passage in corpus.passages} - {""}),
         corpus.files,
         measured,
     )

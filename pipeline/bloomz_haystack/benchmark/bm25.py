@@ -3,6 +3,7 @@
 Method "lucene", k1 = 1.5, b = 0.75, words of two letters or more in lower case: bm25s's defaults.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,7 @@ def _bm25s() -> Any:  # noqa: ANN401
         import bm25s
     except ImportError as error:
         raise _missing("bm25s") from error
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # its import asks for DEBUG
     return bm25s
 
 

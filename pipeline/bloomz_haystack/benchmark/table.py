@@ -80,7 +80,8 @@ def make_table(run: KeptRun, ties: str = "fair", against: str | None = None) -> 
     against = against or next(iter(measured), None)
     expected = expected_for(run.facts, ties)
     baseline = ranks_of(measured[against], ties) if against else np.empty(0)
-    lines = [_line(row, ties, None if row.name == against else baseline, expected) for row in run.rows]
+    gold = np.array([question["gold"] for question in run.questions])
+    lines = [_line(row, gold, ties, None if row.name == against else baseline, expected) for row in run.rows]
     return Table(run.facts, ties, against, expected, lines)
 
 
@@ -94,7 +95,13 @@ def ranks_of(row: Row, ties: str) -> npt.NDArray[np.float64]:
     return row.fair if ties == "fair" else row.optimistic.astype(np.float64)
 
 
-def _line(row: Row, ties: str, baseline: npt.NDArray[np.float64] | None, expected: Expected | None) -> Line:
+def _line(
+    row: Row,
+    gold: npt.NDArray[np.int64],
+    ties: str,
+    baseline: npt.NDArray[np.float64] | None,
+    expected: Expected | None,
+) -> Line:
     published = expected.rows.get(row.name, {}) if expected else {}
     if not row.measured:
         return Line(row.name, row.label, row.state, row.seconds, {}, {}, None, published, None, None)
@@ -103,7 +110,7 @@ def _line(row: Row, ties: str, baseline: npt.NDArray[np.float64] | None, expecte
     seen = row.gold_probability[~np.isnan(row.gold_probability)]
     if len(seen):
         values |= {"gold_probability_mean": float(seen.mean()), "gold_probability_std": float(seen.std())}
-    reranked = "ranker" in row.settings
+    reranked, right = "ranker" in row.settings, np.equal(row.first, gold)
     return Line(
         row.name,
         row.label,
@@ -113,13 +120,13 @@ def _line(row: Row, ties: str, baseline: npt.NDArray[np.float64] | None, expecte
         bootstrap_intervals(ranks),
         None if baseline is None else paired_p_value(ranks, baseline),
         published,
-        _abstention(row, reranked) if len(row.unanswerable_score) else None,
-        expected_calibration_error(row.first_score, row.optimistic == 1) if reranked else None,
+        _abstention(row, right, reranked) if len(row.unanswerable_score) else None,
+        expected_calibration_error(row.first_score, right) if reranked else None,
     )
 
 
-def _abstention(row: Row, reranked: bool) -> Abstention:
-    curve = abstention_curve(row.first_score, row.optimistic == 1, row.unanswerable_score)
+def _abstention(row: Row, right: npt.NDArray[np.bool_], reranked: bool) -> Abstention:
+    curve = abstention_curve(row.first_score, right, row.unanswerable_score)
     return Abstention(best_point(curve), point_at(curve, CARD_THRESHOLD) if reranked else None)
 
 

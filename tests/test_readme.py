@@ -42,14 +42,15 @@ def test_python_prints_what_the_readme_says(code: str, printed: str | None, tmp_
 
 
 def test_shell_commands_run_in_order(tmp_path: Path) -> None:
-    (tmp_path / "examples").symlink_to(ROOT / "pipeline/bloomz_haystack/examples")
+    for folder in ("pipeline", "notebooks"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     ran = 0
     for line in SHELL:
         words = shlex.split(line, comments=True)
         if words[0] == "make":
             assert words[1] in targets
-        elif words[0] == "bloomz" and words[1] in ("index", "ask"):
+        elif words[0] == "bloomz" and words[1] in ("index", "ask", "benchmark"):
             result = run(words, tmp_path)
             assert result.returncode == 0, f"{line}\n{result.stderr}"
             assert result.stdout.strip()

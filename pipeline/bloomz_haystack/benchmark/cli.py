@@ -62,6 +62,9 @@ def quality(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Leave the rows that the folder holds.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of kept vectors; default: OUT/vectors.", show_default=False)
+    ] = None,
     protocol: Annotated[
         Protocol, typer.Option(help="retriever: every question; reranker: the first question of each passage.")
     ] = Protocol.retriever,
@@ -127,7 +130,7 @@ def quality(
                 rankers,
                 out,
                 watcher,
-                Options(seen, abstention, resume, device, batch_tokens),
+                Options(seen, abstention, resume, cache, device, batch_tokens),
                 command=_command(),
             )
         finally:

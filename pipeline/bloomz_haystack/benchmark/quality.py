@@ -35,6 +35,7 @@ class Options:
     candidates: int = 50  # passages of each question that a ranker sees
     abstention: bool = False  # also ask the questions that have no answer
     resume: bool = False  # leave the rows that are there
+    cache: Path | None = None  # of vectors, to be shared between runs; None: beside the results
     device: str | None = None
     batch_tokens: int = 2048
 
@@ -166,7 +167,7 @@ def _measure(
         corpus,
         asked,
         depth=max(candidates, 1) if second else 1,
-        cache=out / "vectors",
+        cache=options.cache or out / "vectors",
         watcher=watcher,
         device=options.device,
         batch_tokens=options.batch_tokens,

@@ -1,7 +1,7 @@
 """A folder of results: what was measured, on what, question by question, so that any table comes back without a model.
 
     run.json            corpus, counts, SHA-256, rule, protocol, machine, versions, commit
-    questions.jsonl     id, text, gold passage, theme, answerable
+    questions.jsonl     id, text, gold passage, theme
     passages.jsonl      id, theme, first characters
     rows/NAME.json      one system: label, state, seconds; written last, so a row that is there is whole
     rows/NAME.jsonl     its ranks, a line a question
@@ -10,9 +10,7 @@ Knows no model and no figure.
 """
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -23,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .corpora import Corpus
+from .whole_files import write_whole
 
 SHOWN_CHARACTERS = 300
 RUN, QUESTIONS, PASSAGES, ROWS = "run.json", "questions.jsonl", "passages.jsonl", "rows"
@@ -30,7 +29,7 @@ RUN, QUESTIONS, PASSAGES, ROWS = "run.json", "questions.jsonl", "passages.jsonl"
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a folder of results was measured on. ``asked`` must be equal for a run to go on; ``measured`` may differ."""
+    """What a folder of results was measured on. A run goes on over equal facts; ``measured`` may differ."""
 
     corpus: str  # the set's name with its languages
     kind: str  # squad, piaf, squad-fr-slice
@@ -97,22 +96,12 @@ def begin(folder: Path, facts: RunFacts, corpus: Corpus) -> None:
             )
         return
     (folder / ROWS).mkdir(parents=True, exist_ok=True)
-    asked = [(question, True) for question in corpus.questions]
-    _write_lines(
-        folder / QUESTIONS,
-        (
-            {
-                "id": question.id,
-                "text": question.text,
-                "gold": question.gold,
-                "theme": corpus.passages[question.gold].theme,
-            }
-            for question, _ in asked
-        ),
-    )
+    themes = [passage.theme for passage in corpus.passages]
+    asked = ({"id": q.id, "text": q.text, "gold": q.gold, "theme": themes[q.gold]} for q in corpus.questions)
+    _write_lines(folder / QUESTIONS, asked)
     shown = ({"id": p.id, "theme": p.theme, "text": p.text[:SHOWN_CHARACTERS]} for p in corpus.passages)
     _write_lines(folder / PASSAGES, shown)
-    _write(folder / RUN, json.dumps(asdict(facts), ensure_ascii=False, indent=1))
+    write_whole(folder / RUN, json.dumps(asdict(facts), ensure_ascii=False, indent=1))
 
 
 def keep(folder: Path, row: Row) -> None:
@@ -126,7 +115,7 @@ def keep(folder: Path, row: Row) -> None:
         _write_lines(place.with_name(place.name + ".jsonl"), _lines(row))
     about = {"name": row.name, "label": row.label, "state": row.state, "seconds": row.seconds, "settings": row.settings}
     about["unanswerable_score"] = [round(float(score), 6) for score in row.unanswerable_score]
-    _write(place.with_name(place.name + ".json"), json.dumps(about, ensure_ascii=False, indent=1))
+    write_whole(place.with_name(place.name + ".json"), json.dumps(about, ensure_ascii=False, indent=1))
 
 
 def read_row(folder: Path, name: str) -> Row | None:
@@ -207,15 +196,4 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
-    _write(path, "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines))
-
-
-def _write(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_whole(path, "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines))

@@ -13,6 +13,7 @@ from .expected import LEGEND, compare
 from .figures import theme_figure, top_k_figure
 from .kept_run import KeptRun, Row, read_run
 from .table import HEADS, Line, Table, make_table, markdown, ranks_of
+from .whole_files import write_whole
 
 WORST = 10
 STYLE = """
@@ -46,9 +47,9 @@ def write_report(folder: Path, ties: str = "fair", against: str | None = None) -
     """
     run = read_run(folder)
     table = make_table(run, ties, against)
-    (folder / "table.md").write_text(markdown(table), encoding="utf-8")
-    (folder / "results.json").write_text(json.dumps(as_json(table), ensure_ascii=False, indent=1), encoding="utf-8")
-    (folder / "report.html").write_text(as_html(run, table), encoding="utf-8")
+    write_whole(folder / "table.md", markdown(table))
+    write_whole(folder / "results.json", json.dumps(as_json(table), ensure_ascii=False, indent=1))
+    write_whole(folder / "report.html", as_html(run, table))
     return table
 
 

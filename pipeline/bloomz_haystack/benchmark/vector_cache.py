@@ -8,8 +8,6 @@ folder: at worst two compute the same. Knows neither corpora nor what a model is
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .text_models import VectorsNotFinite
+from .whole_files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +125,7 @@ def _join(whole: _Kept, shards: list[_Kept], facts: dict[str, Any]) -> None:
     else:
         parts = [np.load(shard.vectors, mmap_mode="r") for shard in shards]
         shape = (sum(map(len, parts)), parts[0].shape[1])
-        with _Replacing(whole.vectors) as path:
+        with replacing(whole.vectors) as path:
             joined = np.lib.format.open_memmap(path, "w+", np.float32, shape)
             for start, part in zip(np.cumsum([0, *map(len, parts)]), parts, strict=False):
                 joined[start : start + len(part)] = part
@@ -137,7 +136,7 @@ def _join(whole: _Kept, shards: list[_Kept], facts: dict[str, Any]) -> None:
 
 
 def _write(kept: _Kept, facts: dict[str, Any], vectors: Vectors) -> None:
-    with _Replacing(kept.vectors) as path, path.open("wb") as file:
+    with replacing(kept.vectors) as path, path.open("wb") as file:
         np.save(file, vectors)
     _write_record(kept, facts, vectors.shape)
 
@@ -145,7 +144,7 @@ def _write(kept: _Kept, facts: dict[str, Any], vectors: Vectors) -> None:
 def _write_record(kept: _Kept, facts: dict[str, Any], shape: tuple[int, ...]) -> None:
     """After the vectors: a record stands only beside vectors that are whole."""
     record = {**facts, "shape": list(shape), "sha256": _sha256(kept.vectors)}
-    with _Replacing(kept.record) as path:
+    with replacing(kept.record) as path:
         path.write_text(json.dumps(record, ensure_ascii=True), encoding="utf-8")
 
 
@@ -168,20 +167,3 @@ def _read(kept: _Kept, facts: dict[str, Any]) -> Vectors | None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class _Replacing:
-    """A path to write to, which takes the place of another when all went well."""
-
-    def __init__(self, target: Path) -> None:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-        os.close(handle)
-        self.target, self.path = target, Path(name)
-
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            os.replace(self.path, self.target)
-        self.path.unlink(missing_ok=True)

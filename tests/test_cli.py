@@ -301,12 +301,12 @@ def test_a_mistake_of_ours_shows_its_traceback(bloomz: Bloomz, monkeypatch: pyte
 def test_training_errors_are_one_line(verb: str, bloomz: Bloomz, monkeypatch: pytest.MonkeyPatch) -> None:
     from bloomz_haystack.training import train
 
-    def refuse(config_path: Path, out: Path) -> None:
-        raise ValueError(f"unknown key in {config_path} for {out}")
+    def refuse(config_path: Path, out: Path, resume: bool) -> None:
+        raise ValueError(f"unknown key in {config_path} for {out}, resume {resume}")
 
     monkeypatch.setattr(train, f"train_{verb}", refuse)
-    result = bloomz("train", verb, "--config", "c.yaml", "--out", "o")
-    assert (result.exit_code, result.stderr) == (2, "bloomz: unknown key in c.yaml for o\n")
+    result = bloomz("train", verb, "--config", "c.yaml", "--out", "o", "--resume")
+    assert (result.exit_code, result.stderr) == (2, "bloomz: unknown key in c.yaml for o, resume True\n")
 
 
 # ---------------------------------------------------------------- the Hub

@@ -3,6 +3,9 @@
 import gzip
 import json
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from bloomz_haystack.training.config import load_config
 from bloomz_haystack.training.data import read_rows
 from bloomz_haystack.training.losses import info_nce, pair_cross_entropy
+from bloomz_haystack.training.resuming import load_state, save_state
 from bloomz_haystack.training.train import encode, train_ranker, train_retriever
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
@@ -150,6 +154,54 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(retriever:
     )
     assert first == again
     assert first != other
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bloomz_haystack.training import train
+save_state = train.save_state
+def save_then_die(out, step, *rest):
+    save_state(out, step, *rest)
+    if step == 4:
+        (out / "log.jsonl").open("a").write('{"step": 6, "loss": 0}\\n{"st')  # what a later, lost step had written
+        os.kill(os.getpid(), signal.SIGKILL)
+train.save_state = save_then_die
+train.train_retriever(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_kill_9_then_resume_gives_the_same_weights_to_the_bit(tmp_path: Path) -> None:
+    shape = {"vocab_size": 400, "hidden_size": 32, "n_layer": 1, "n_head": 1}
+    config = write_config(tmp_path, shape=shape, steps=8, save_every=2)
+    train_retriever(config, tmp_path / "whole")
+    killed = subprocess.run([sys.executable, "-c", KILLED, config, tmp_path / "killed"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "killed" / "resume.pt").exists()
+    train_retriever(config, tmp_path / "killed", resume=True)
+    whole, resumed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed"))
+    assert whole == resumed
+    assert [line["step"] for line in figures(tmp_path / "killed")] == [2, 4, 6, 8]
+    assert not (tmp_path / "killed" / "resume.pt").exists()
+    assert figures(tmp_path / "killed")[-1]["loss"] == figures(tmp_path / "whole")[-1]["loss"]
+
+
+def test_resume_refuses_another_configuration_a_torn_state_and_nothing(tmp_path: Path) -> None:
+    shape = {"vocab_size": 400, "hidden_size": 32, "n_layer": 1, "n_head": 1}
+    config = write_config(tmp_path, shape=shape, steps=2, save_every=2)
+    with pytest.raises(ValueError, match="holds no unfinished run"):
+        train_retriever(config, tmp_path / "none", resume=True)
+    weights = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(weights.parameters())
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    save_state(tmp_path, 1, {"steps": 2}, weights, [], optimizer, schedule)
+    with pytest.raises(ValueError, match="begun with another steps"):
+        load_state(tmp_path, {"steps": 3}, weights, [], optimizer, schedule)
+    assert load_state(tmp_path, {"steps": 2}, weights, [], optimizer, schedule) == 1
+    state = tmp_path / "resume.pt"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is torn"):
+        load_state(tmp_path, {"steps": 2}, weights, [], optimizer, schedule)
 
 
 def test_words_are_the_same_with_and_without_accents_case_and_apostrophe(retriever: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from bloomz_haystack.benchmark import speed_cli  # noqa: F401  # adds its verb to the line below
 from bloomz_haystack.benchmark.cli import benchmark
 from bloomz_haystack.terminal import SETTINGS, one_line_errors, quiet_libraries, say
 
@@ -34,6 +35,7 @@ Model = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Config = Annotated[Path, typer.Option("--config", help="YAML file with the settings.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the trained model.", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of a run that was stopped.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -143,25 +145,25 @@ def ask(
 
 
 @train.command("retriever")
-def train_retriever(config: Config, out: Out) -> None:
+def train_retriever(config: Config, out: Out, resume: Resume = False) -> None:
     """Train a bi-encoder."""
-    with one_line_errors(stopped="the last checkpoint stays"):
+    with one_line_errors(stopped="the last checkpoint stays; the same command with --resume goes on from it"):
         quiet_libraries()
         logging.getLogger("bloomz_haystack.training").setLevel(logging.INFO)
         from bloomz_haystack.training import train as training
 
-        training.train_retriever(config, out)
+        training.train_retriever(config, out, resume)
 
 
 @train.command("ranker")
-def train_ranker(config: Config, out: Out) -> None:
+def train_ranker(config: Config, out: Out, resume: Resume = False) -> None:
     """Train a cross-encoder."""
-    with one_line_errors(stopped="the last checkpoint stays"):
+    with one_line_errors(stopped="the last checkpoint stays; the same command with --resume goes on from it"):
         quiet_libraries()
         logging.getLogger("bloomz_haystack.training").setLevel(logging.INFO)
         from bloomz_haystack.training import train as training
 
-        training.train_ranker(config, out)
+        training.train_ranker(config, out, resume)
 
 
 def _prepare_hub(*models: str) -> None:

@@ -36,6 +36,7 @@ from .config import TrainConfig, dump_config, load_config
 from .data import GroupSampler, PairSampler, Rows, read_rows, texts_of, tokenize_rows, validation_pairs
 from .losses import info_nce, pair_cross_entropy
 from .mining import mine
+from .resuming import end_state, load_state, save_state
 from .tokenizer import pair_template, separate_pairs, train_tokenizer
 from .warm_start import new_ranker, new_retriever
 
@@ -49,11 +50,12 @@ StepLoss = Callable[[int], torch.Tensor]
 Validate = Callable[[], dict[str, float]]
 
 
-def train_retriever(config_path: Path, out: Path) -> None:
+def train_retriever(config_path: Path, out: Path, resume: bool = False) -> None:
     """Train a bi-encoder with InfoNCE, in-batch negatives and a learnt temperature.
 
     :param config_path: YAML file, see ``TrainConfig``.
     :param out: folder to write; checkpoints go there while it runs.
+    :param resume: go on from the last checkpoint of a run that was stopped, to the same weights.
     :raises ValueError: for a bad configuration, bad data or a loss that is not a number.
     """
     config = load_config(config_path)
@@ -79,14 +81,15 @@ def train_retriever(config_path: Path, out: Path) -> None:
             questions, passages = encode(model, held_out.questions), encode(model, held_out.passages)
             return {"validation_mrr": mrr(questions, passages), "temperature": float((-logit_scale).exp())}
 
-    fit(model, [logit_scale], config, step_loss, validate, lambda: save(model, tokenizer, config, out), out)
+    fit(model, [logit_scale], config, step_loss, validate, lambda: save(model, tokenizer, config, out), out, resume)
 
 
-def train_ranker(config_path: Path, out: Path) -> None:
+def train_ranker(config_path: Path, out: Path, resume: bool = False) -> None:
     """Train a cross-encoder: cross-entropy on pairs, each positive with hard negatives found by a retriever.
 
     :param config_path: YAML file, see ``TrainConfig``; ``retriever`` is required.
     :param out: folder to write; checkpoints go there while it runs.
+    :param resume: go on from the last checkpoint of a run that was stopped, to the same weights.
     :raises ValueError: for a bad configuration, bad data or a loss that is not a number.
     """
     config = load_config(config_path)
@@ -121,7 +124,7 @@ def train_ranker(config_path: Path, out: Path) -> None:
             odds = [logits(group) @ torch.tensor([-1.0, 1.0]) for group in validation]
         return {"validation_top1": float(np.mean([float(scores.argmax() == 0) for scores in odds]))}
 
-    fit(model, [], config, step_loss, validate, lambda: save(model, tokenizer, config, out), out)
+    fit(model, [], config, step_loss, validate, lambda: save(model, tokenizer, config, out), out, resume)
 
 
 def fit(
@@ -132,6 +135,7 @@ def fit(
     validate: Validate,
     save_checkpoint: Callable[[], None],
     out: Path,
+    resume: bool = False,
 ) -> None:
     """Run the loop: step, log, validate and save at intervals, save at the end.
 
@@ -142,16 +146,28 @@ def fit(
     :param validate: gives named figures, in inference mode.
     :param save_checkpoint: writes the folder.
     :param out: where ``log.jsonl`` goes.
-    :raises ValueError: at a loss that is not a number; the last checkpoint stays.
+    :param resume: begin after the last checkpoint in ``out``.
+    :raises ValueError: at a loss that is not a number (the last checkpoint stays), or if there is nothing to resume.
     """
     out.mkdir(parents=True, exist_ok=True)
     # Adam's moments of tokens not seen for a while decay into denormals: steps 250 to 500 took six times longer.
     torch.set_flush_denormal(True)
     optimizer = _optimizer(model, extra, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    settings = dump_config(config)
+    first = load_state(out, settings, model, extra, optimizer, schedule) if resume else 0
+    if not first:
+        (out / "log.jsonl").unlink(missing_ok=True)
     model.train()
     began, losses = time.perf_counter(), []
-    steps = tqdm(range(config.steps), desc=f"train {out.name}", unit="step", disable=None)  # quiet when piped
+    steps = tqdm(
+        range(first, config.steps),
+        initial=first,
+        total=config.steps,
+        desc=f"train {out.name}",
+        unit="step",
+        disable=None,
+    )  # quiet when piped
     for step in steps:
         loss = step_loss(step)
         if not torch.isfinite(loss):
@@ -168,10 +184,12 @@ def fit(
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             seconds = time.perf_counter() - began
             figures = {"step": step + 1, "loss": float(np.mean(losses)), "grad_norm": float(norm), **validate()}
-            figures |= {"seconds": seconds, "seconds_left": seconds / (step + 1) * (config.steps - step - 1)}
+            figures |= {"seconds": seconds, "seconds_left": seconds / (step + 1 - first) * (config.steps - step - 1)}
             losses = []
             _log(out, figures)
             save_checkpoint()
+            save_state(out, step + 1, settings, model, extra, optimizer, schedule)
+    end_state(out)
 
 
 def encode(model: BloomModel, token_ids: Sequence[TokenIds]) -> torch.Tensor:
@@ -336,10 +354,11 @@ def main() -> None:
     parser.add_argument("kind", choices=["retriever", "ranker"])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     arguments = parser.parse_args()
     logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO"), format="%(asctime)s %(message)s")
     train = train_retriever if arguments.kind == "retriever" else train_ranker
-    train(arguments.config, arguments.out)
+    train(arguments.config, arguments.out, arguments.resume)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""``bloomz benchmark speed``: reads arguments, pins threads, calls ``measure_speed``, prints."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from bloomz_haystack.terminal import one_line_errors, quiet_libraries, say
+
+from .cli import Json, benchmark
+
+
+@benchmark.command()
+def speed(
+    shape: Annotated[str, typer.Option(help="Width of the random model: 560m, 3b or tiny.")] = "560m",
+    layers: Annotated[
+        int | None, typer.Option(help="Depth; default: cut to what takes about two minutes.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(help="Of every library; default: all cores of the process.", show_default=False)
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; the median counts.")] = 3,
+    only: Annotated[
+        str, typer.Option(help="Sections, separated by commas.", metavar="SECTIONS")
+    ] = "encode,question,rerank,retrieve",
+    passages: Annotated[int | None, typer.Option(help="Encoded; default: by shape.", show_default=False)] = None,
+    candidates: Annotated[int | None, typer.Option(help="Reranked; default: by shape.", show_default=False)] = None,
+    vectors: Annotated[int, typer.Option(help="Searched, of dimension 1024.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of weights, texts and vectors.")] = 0,
+    json: Json = False,
+) -> None:
+    """Time ours and the alternatives side by side on random weights; a table, then one JSON line."""
+    with one_line_errors(stopped="nothing is kept"):
+        quiet_libraries()
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading and saving weights
+        from .speed_threads import choose_threads, pinned_threads
+
+        sections = tuple(name.strip() for name in only.split(",") if name.strip())
+        number = choose_threads(threads)
+        with pinned_threads(number):
+            from bloomz_haystack.showing import print_json
+
+            from .speed_sections import SpeedOptions, measure_speed
+            from .speed_table import as_json, markdown
+
+            options = SpeedOptions(shape, layers, device, number, rounds, sections, passages, candidates, vectors, seed)
+            run = measure_speed(options, _tell if sys.stderr.isatty() else lambda _: None)
+        if not json:
+            typer.echo(markdown(run) + "\n")
+        print_json(as_json(run))
+
+
+def _tell(what: str) -> None:
+    say(what)

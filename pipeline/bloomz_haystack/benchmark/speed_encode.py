@@ -1,0 +1,143 @@
+"""A checkpoint and texts -> the ways to turn them into vectors: ours, the model cards' code, and the libraries'.
+
+Every way gives unit vectors (B, H) float32, from texts: tokenising is part of the work.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AutoTokenizer, pipeline
+
+from haystack_integrations.common.bloomz.checkpoint import Checkpoint
+from haystack_integrations.common.bloomz.encoder import Encoder
+
+from .machine_limits import bloom_work
+from .speed import Missing, Section, Way
+
+Vectors = npt.NDArray[np.float32]
+BATCH_SIZES = (1, 8, 32)  # of SentenceTransformer.encode: the fastest is taken
+
+
+def passages_section(checkpoint: Checkpoint, folder: str, texts: list[str], layers: int, tolerance: float) -> Section:
+    """Compare the encoding of many passages.
+
+    :param checkpoint: opened for "embed"; every way uses its weights.
+    :param folder: where its tokenizer is.
+    :param texts: B passages.
+    :param layers: that every token goes through.
+    :param tolerance: largest difference between two vectors' numbers.
+    :returns: the section.
+    """
+    ways = [
+        Way("ours, packed", Encoder(checkpoint).encode),
+        Way("model card: one padded batch", _card(checkpoint, folder)),
+        Way("HF feature-extraction, one by one", _feature_extraction(checkpoint, folder)),
+    ]
+    missing = [_onnx()]
+    if find_spec("sentence_transformers"):
+        ways += _sentence_transformer(checkpoint, folder)
+    else:
+        missing.append(Missing("SentenceTransformer.encode", "pip install sentence-transformers"))
+    return _section(checkpoint, "encode", "Encode passages", "passages", texts, ways, missing, layers, tolerance)
+
+
+def questions_section(checkpoint: Checkpoint, folder: str, texts: list[str], layers: int, tolerance: float) -> Section:
+    """Compare the encoding of questions that come one at a time.
+
+    :param checkpoint: as for ``passages_section``.
+    :param folder: as for ``passages_section``.
+    :param texts: B questions; each is a call of its own.
+    :param layers: as for ``passages_section``.
+    :param tolerance: as for ``passages_section``.
+    :returns: the section.
+    """
+    encoder, card = Encoder(checkpoint), _card(checkpoint, folder)
+    ways = [
+        Way("ours", lambda items: np.concatenate([encoder.encode([text]) for text in items])),
+        Way("model card", lambda items: np.concatenate([card([text]) for text in items])),
+    ]
+    section = _section(
+        checkpoint, "question", "One question at a time", "questions", texts, ways, [_onnx()], layers, tolerance
+    )
+    weights = bloom_work(1, layers, checkpoint.model.config.hidden_size, checkpoint.placement.dtype.itemsize)
+    # The weights are far larger than the cache, so each question reads them again.
+    return section._replace(work=section.work._replace(bytes_read=weights.bytes_read * len(texts)))
+
+
+def _section(
+    checkpoint: Checkpoint,
+    name: str,
+    title: str,
+    unit: str,
+    texts: list[str],
+    ways: list[Way],
+    missing: list[Missing],
+    layers: int,
+    tolerance: float,
+) -> Section:
+    tokens = sum(len(encoding.ids) for encoding in checkpoint.tokenizer.encode_batch(texts))
+    work = bloom_work(tokens, layers, checkpoint.model.config.hidden_size, checkpoint.placement.dtype.itemsize)
+    return Section(name, title, unit, texts, ways, missing, tokens, work, tolerance)
+
+
+def _card(checkpoint: Checkpoint, folder: str) -> Any:  # noqa: ANN401
+    """The code of the retrievers' model cards, less the distance."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def encode(texts: Sequence[str]) -> Vectors:
+        inputs = tokenizer(list(texts), padding=True, return_tensors="pt").to(checkpoint.placement.device)
+        with torch.no_grad():
+            states = checkpoint.model(**inputs).last_hidden_state[:, -1]
+        return unit_rows(states.float().cpu().numpy())
+
+    return encode
+
+
+def _feature_extraction(checkpoint: Checkpoint, folder: str) -> Any:  # noqa: ANN401
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    extract = pipeline(
+        "feature-extraction", model=checkpoint.model, tokenizer=tokenizer, device=checkpoint.placement.device
+    )
+
+    def encode(texts: Sequence[str]) -> Vectors:
+        # Tensors, which the pipeline gives on demand: by default it makes a Python list of every number.
+        rows = [extract(text, return_tensors=True)[0, -1] for text in texts]
+        return unit_rows(torch.stack(rows).float().cpu().numpy())
+
+    return encode
+
+
+def _sentence_transformer(checkpoint: Checkpoint, folder: str) -> list[Way]:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    body = Transformer(folder)
+    body.model = checkpoint.model  # the weights of all the others, in the same memory and dtype
+    pooling = Pooling(checkpoint.model.config.hidden_size, "lasttoken")
+    model = SentenceTransformer(modules=[body, pooling, Normalize()], device=str(checkpoint.placement.device))
+
+    def way(size: int) -> Way:
+        def encode(texts: Sequence[str]) -> Vectors:
+            return model.encode(list(texts), batch_size=size, show_progress_bar=False)
+
+        return Way(f"SentenceTransformer.encode, batch {size}", encode, family="SentenceTransformer")
+
+    return [way(size) for size in BATCH_SIZES]
+
+
+def _onnx() -> Missing:
+    installed = find_spec("onnxruntime")
+    return Missing("ONNX Runtime", "no export of ours yet" if installed else "onnxruntime is not installed")
+
+
+def unit_rows(vectors: Vectors) -> Vectors:
+    """Divide each row by its length.
+
+    :param vectors: (B, H).
+    :returns: (B, H), each row of length one.
+    """
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,98 @@
+"""A checkpoint, a question and contexts -> the ways to score them: ours, HF's pipeline and CrossEncoder.
+
+Every way gives the log-odds of relevance (K,) float32, from texts.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from transformers import AutoTokenizer, pipeline
+
+from haystack_integrations.common.bloomz.checkpoint import Checkpoint, positive_label
+from haystack_integrations.common.bloomz.scorer import Scorer
+
+from .machine_limits import bloom_work
+from .speed import Missing, Section, Way
+
+LogOdds = npt.NDArray[np.float32]
+BATCH_SIZES = (1, 8, 32)  # of CrossEncoder.predict: the fastest is taken
+
+
+def rerank_section(
+    checkpoint: Checkpoint, folder: str, question: str, contexts: list[str], layers: int, tolerance: float
+) -> Section:
+    """Compare the scoring of one question's candidates.
+
+    :param checkpoint: opened for "rank"; every way uses its weights.
+    :param folder: where its tokenizer is.
+    :param question: one.
+    :param contexts: K candidates.
+    :param layers: that every token goes through.
+    :param tolerance: largest difference between two log-odds.
+    :returns: the section.
+    """
+    scorer = Scorer(checkpoint)
+    ways = [
+        Way("ours, packed", lambda items: scorer.score(question, items)),
+        Way("HF text-classification, one by one", _text_classification(checkpoint, folder, question)),
+    ]
+    missing = []
+    if find_spec("sentence_transformers"):
+        ways += _cross_encoder(checkpoint, folder, question)
+    else:
+        missing.append(Missing("CrossEncoder.predict", "pip install sentence-transformers"))
+    encodings = checkpoint.tokenizer.encode_batch([*contexts, *[question] * len(contexts)])
+    tokens = sum(len(encoding.ids) for encoding in encodings)
+    hidden, itemsize = checkpoint.model.config.hidden_size, checkpoint.placement.dtype.itemsize
+    work = bloom_work(tokens, layers, hidden, itemsize)
+    title = f"Rerank {len(contexts)} candidates for one question"
+    return Section("rerank", title, "candidates", contexts, ways, missing, tokens, work, tolerance)
+
+
+def _text_classification(checkpoint: Checkpoint, folder: str, question: str) -> Any:  # noqa: ANN401
+    """The code of the rerankers' model cards; raw logits instead of probabilities, to be compared digit by digit."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    classify = pipeline(
+        "text-classification", model=checkpoint.model, tokenizer=tokenizer, device=checkpoint.placement.device
+    )
+    labels = checkpoint.model.config.id2label
+    positive = labels[positive_label(checkpoint.model.config)]
+
+    def score(contexts: Sequence[str]) -> LogOdds:
+        pairs = [{"text": context, "text_pair": question} for context in contexts]
+        # A list of one: a bare dict gives the same, by a way through the pipeline that differs between versions.
+        rows = [classify([pair], top_k=None, function_to_apply="none")[0] for pair in pairs]
+        signed = [[row["score"] * (1 if row["label"] == positive else -1) for row in two] for two in rows]
+        return np.asarray(signed, dtype=np.float64).sum(axis=1).astype(np.float32)
+
+    return score
+
+
+def _cross_encoder(checkpoint: Checkpoint, folder: str, question: str) -> list[Way]:
+    """One label, as CrossEncoder's own models have: its weight is the difference of our two, on the same body."""
+    from sentence_transformers import CrossEncoder
+
+    device, config = checkpoint.placement.device, checkpoint.model.config
+    model = CrossEncoder(folder, device=str(device), activation_fn=nn.Identity())
+    head, positive = checkpoint.model.score.weight, positive_label(config)
+    inner = model[0].model
+    inner.transformer = checkpoint.model.transformer
+    inner.score = nn.Linear(head.shape[1], 1, bias=False, device=device, dtype=head.dtype)
+    inner.num_labels = inner.config.num_labels = 1
+    with torch.no_grad():
+        inner.score.weight.copy_(head[positive] - head[1 - positive])
+    inner.eval()
+
+    def way(size: int) -> Way:
+        def score(contexts: Sequence[str]) -> LogOdds:
+            pairs = [(context, question) for context in contexts]
+            return model.predict(pairs, batch_size=size, show_progress_bar=False)
+
+        return Way(f"CrossEncoder.predict, batch {size}", score, family="CrossEncoder")
+
+    return [way(size) for size in BATCH_SIZES]

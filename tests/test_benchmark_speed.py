@@ -5,6 +5,7 @@ No test looks at how fast anything was.
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from bloomz_haystack.benchmark.random_texts import draw_lengths, random_texts
 from bloomz_haystack.benchmark.speed import Measured, Missing, Section, Way, measure_section, ratios
 from bloomz_haystack.benchmark.speed_sections import Plan, Run, SpeedOptions, make_plan, measure_speed
 from bloomz_haystack.benchmark.speed_table import as_json, limit_seconds, markdown
-from bloomz_haystack.benchmark.speed_threads import available_cores, choose_threads, pinned_threads
+from bloomz_haystack.benchmark.speed_threads import VARIABLES, available_cores, choose_threads, pinned_threads
 from haystack_integrations.common.bloomz.checkpoint import Checkpoint, close_checkpoint, open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.scorer import Scorer
@@ -114,7 +115,7 @@ def test_other_results_are_refused(result: float) -> None:
         measure(clock, clock.way("ours", 1), short)
 
 
-def test_table_and_json_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_and_json_say_the_same() -> None:
     clock = FakeClock()
     measured = measure(clock, clock.way("ours", 9, 9, 1, 2, 4), clock.way("other", 9, 9, 3, 8, 4))
     run = Run(make_plan(SpeedOptions(layers=3)), "float32", [measured])
@@ -161,7 +162,7 @@ def test_peak_memory_is_what_the_run_took() -> None:
 
 
 def test_threads_are_checked_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in speed_cli_variables():
+    for name in (*VARIABLES, "TOKENIZERS_PARALLELISM"):
         monkeypatch.setenv(name, "1")
     with pytest.raises(ValueError, match="--threads must be between 1 and"):
         choose_threads(available_cores() + 1)
@@ -169,14 +170,8 @@ def test_threads_are_checked_and_given_back(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_threads(None) == cores
     with pinned_threads(1):
         assert torch.get_num_threads() == 1
-        assert available_cores() == 1 or not hasattr(__import__("os"), "sched_getaffinity")
+        assert not hasattr(os, "sched_setaffinity") or available_cores() == 1
     assert (available_cores(), torch.get_num_threads()) == (cores, torch_threads)
-
-
-def speed_cli_variables() -> tuple[str, ...]:
-    from bloomz_haystack.benchmark.speed_threads import VARIABLES
-
-    return (*VARIABLES, "TOKENIZERS_PARALLELISM")
 
 
 # ---------------------------------------------------------------- the same work everywhere
@@ -224,7 +219,7 @@ def test_without_the_shortcut_every_token_goes_through_the_last_layer(checkpoint
 
 def test_a_whole_run_on_the_smallest_shape(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(speed_cli, "quiet_libraries", lambda: None)
-    for name in (*speed_cli_variables(), "HF_HUB_DISABLE_PROGRESS_BARS"):
+    for name in (*VARIABLES, "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_PROGRESS_BARS"):
         monkeypatch.setenv(name, "1")
     sizes = ["--rounds", "1", "--passages", "4", "--candidates", "3", "--vectors", "100", "--threads", "1"]
     result = CliRunner().invoke(cli.app, ["benchmark", "speed", "--shape", "tiny", "--layers", "1", *sizes])
@@ -262,8 +257,7 @@ def test_a_library_that_is_absent_is_named_and_left_out(
     assert [way.name for way in one.missing] == ["faiss IndexFlatIP"]
 
 
-def test_ways_find_the_same_documents() -> None:
-    """Scores are compared in a run; here, that they are those of the right documents."""
+def test_the_ways_without_a_store_give_the_best_scores_in_order() -> None:
     found = [[Document(id="a", score=0.5), Document(id="b", score=0.25)]]
     assert speed_retrieve._scores(found).tolist() == [[0.5, 0.25]]
     rng = np.random.default_rng(0)

@@ -19,7 +19,10 @@ def speed(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[
-        int | None, typer.Option(help="Of every library; default: all cores of the process.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Of every library; default: all cores of the process; 1 where others use them too.", show_default=False
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds; the median counts.")] = 3,
     only: Annotated[

@@ -64,7 +64,7 @@ def questions_section(checkpoint: Checkpoint, folder: str, texts: list[str], lay
         checkpoint, "question", "One question at a time", "questions", texts, ways, [_onnx()], layers, tolerance
     )
     weights = bloom_work(1, layers, checkpoint.model.config.hidden_size, checkpoint.placement.dtype.itemsize)
-    # The weights are far larger than the cache, so each question reads them again.
+    # Whole models are far larger than any cache, so each question reads the weights again; a layer or two may stay.
     return section._replace(work=section.work._replace(bytes_read=weights.bytes_read * len(texts)))
 
 

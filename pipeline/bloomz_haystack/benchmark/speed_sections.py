@@ -12,7 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from haystack_integrations.common.bloomz.checkpoint import Checkpoint, Task, close_checkpoint, open_checkpoint
+from haystack_integrations.common.bloomz.checkpoint import (
+    Checkpoint,
+    Task,
+    choose_placement,
+    close_checkpoint,
+    open_checkpoint,
+)
 
 from .machine_limits import make_probes
 from .random_bloom import SHAPES, Shape, save_random_bloom, switch_off_shortcut
@@ -103,29 +109,32 @@ def measure_speed(options: SpeedOptions, progress: Progress = lambda _: None) ->
     :raises ValueError: if an option is out of range, or a way gives other results than ours.
     """
     plan = make_plan(options)
-    measured = []
+    placement = choose_placement(options.device)
     with tempfile.TemporaryDirectory(prefix="bloomz-speed-") as name:
-        folder = Path(name)
-        progress("random weights")
-        save_random_bloom(folder / "bloom", plan.shape, plan.layers, options.seed)
-        with _opened(folder / "bloom", "embed", plan) as checkpoint:
-            device, dtype = checkpoint.placement.device, checkpoint.placement.dtype
-            probes = make_probes(plan.shape.hidden, device, dtype)
-            for section in _encode(checkpoint, folder / "bloom", plan):
-                measured.append(measure_section(section, probes, options.rounds, device, progress=progress))
-        if "rerank" in options.sections:
-            with _opened(folder / "bloom", "rank", plan) as checkpoint:
-                section = _rerank(checkpoint, folder / "bloom", plan)
-                measured.append(measure_section(section, probes, options.rounds, device, progress=progress))
+        measured = []
+        if set(options.sections) - {"retrieve"}:
+            progress("random weights")
+            save_random_bloom(Path(name, "bloom"), plan.shape, plan.layers, options.seed)
+            probes = make_probes(plan.shape.hidden, placement.device, placement.dtype)
+            for section in _model_sections(Path(name, "bloom"), plan):
+                measured.append(measure_section(section, probes, options.rounds, placement.device, progress=progress))
         if "retrieve" in options.sections:
-            from .speed_retrieve import retrieve_sections
-
             progress("vectors into the stores")
             cpu = torch.device("cpu")  # the stores know no other
             probes = make_probes(RETRIEVE_DIMENSION, cpu, torch.float32)
-            for section in retrieve_sections(folder / "store", options.vectors, RETRIEVE_DIMENSION, options.seed):
+            for section in _retrieve(Path(name, "store"), plan):
                 measured.append(measure_section(section, probes, options.rounds, cpu, progress=progress))
-    return Run(plan, str(dtype).removeprefix("torch."), measured)
+    return Run(plan, str(placement.dtype).removeprefix("torch."), measured)
+
+
+def _model_sections(folder: Path, plan: Plan) -> Iterator[Section]:
+    """One at a time, while the weights are open."""
+    if {"encode", "question"} & set(plan.options.sections):
+        with _opened(folder, "embed", plan) as checkpoint:
+            yield from _encode(checkpoint, folder, plan)
+    if "rerank" in plan.options.sections:
+        with _opened(folder, "rank", plan) as checkpoint:
+            yield _rerank(checkpoint, folder, plan)
 
 
 @contextmanager
@@ -163,3 +172,9 @@ def _rerank(checkpoint: Checkpoint, folder: Path, plan: Plan) -> Section:
     question = random_texts([QUESTION_TOKENS], rng)[0]
     contexts = random_texts([CANDIDATE_TOKENS] * plan.candidates, rng)
     return rerank_section(checkpoint, str(folder), question, contexts, plan.full_layers, _tolerance(checkpoint))
+
+
+def _retrieve(folder: Path, plan: Plan) -> list[Section]:
+    from .speed_retrieve import retrieve_sections
+
+    return retrieve_sections(folder, plan.options.vectors, RETRIEVE_DIMENSION, plan.options.seed)

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from bloomz_haystack import cli, reaching
 from bloomz_haystack.indexing import index_files
+from bloomz_haystack.terminal import one_line_errors
 from haystack_integrations.common.bloomz.checkpoint import BUNDLED_RANKER, BUNDLED_RETRIEVER
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
@@ -321,3 +323,12 @@ def test_the_hub_is_asked_only_for_what_is_not_here(monkeypatch: pytest.MonkeyPa
     assert os.environ["HF_HUB_OFFLINE"] == "0"
     assert reaching.stay_offline_if_unreachable(["some/model"], bundled=["tiny"])
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_missing_extra_is_one_line_and_another_import_error_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BLOOMZ_DEBUG", raising=False)
+    with pytest.raises(typer.Exit) as refused, one_line_errors(stopped=""):
+        raise ImportError('bm25s is needed for BM25: pip install "bloomz-haystack[benchmark]"')
+    assert refused.value.exit_code == 2
+    with pytest.raises(ImportError, match="cannot import"), one_line_errors(stopped=""):
+        raise ImportError("cannot import name 'rank'")

@@ -56,6 +56,8 @@ def _expected(error: Exception) -> bool:
     """Tell an error of the user's files, disk, model or arguments from a mistake of ours."""
     if isinstance(error, ValueError | OSError | FloatingPointError | MemoryError):
         return True
+    if isinstance(error, ImportError):
+        return "pip install" in str(error)  # an extra that is not installed; any other is our mistake
     names = {kind.__name__ for kind in type(error).__mro__}
     # By name: importing Haystack and torch here would cost seconds in every error message.
     return bool(names & {"DocumentStoreError", "FilterError", "OutOfMemoryError"})

@@ -226,6 +226,8 @@ def test_another_corpus_in_the_same_folder_is_refused(bloomz: Bloomz, squad: Pat
     assert result.exit_code == 2
     assert "differs in protocol" in result.stderr
     assert bloomz("table", tmp_path / "none").exit_code == 2
+    (out / "questions.jsonl").write_text('{"id": "0-0", "te')
+    assert "questions.jsonl is torn" in bloomz("table", out).stderr
 
 
 def test_a_system_that_gives_nan_is_named_and_finished_rows_stay(

@@ -192,7 +192,10 @@ def _file_name(name: str) -> str:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except ValueError as error:
+        raise ValueError(f"{path} is torn ({error}): measure again into another --out") from None
 
 
 def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:

@@ -303,12 +303,17 @@ def test_a_mistake_of_ours_shows_its_traceback(bloomz: Bloomz, monkeypatch: pyte
 def test_training_errors_are_one_line(verb: str, bloomz: Bloomz, monkeypatch: pytest.MonkeyPatch) -> None:
     from bloomz_haystack.training import train
 
-    def refuse(config_path: Path, out: Path, resume: bool) -> None:
-        raise ValueError(f"unknown key in {config_path} for {out}, resume {resume}")
+    def refuse(config_path: Path, out: Path, resume: bool, *, data: str | None, base: str | None) -> None:
+        if not resume:
+            raise train.DivergedError("loss is nan")
+        raise ValueError(f"unknown key in {config_path} for {out}, resume {resume}, {data} {base}")
 
     monkeypatch.setattr(train, f"train_{verb}", refuse)
-    result = bloomz("train", verb, "--config", "c.yaml", "--out", "o", "--resume")
-    assert (result.exit_code, result.stderr) == (2, "bloomz: unknown key in c.yaml for o, resume True\n")
+    given = ["--config", "c.yaml", "--out", "o", "--data", "d", "--base", "b"]
+    result = bloomz("train", verb, *given, "--resume")
+    assert (result.exit_code, result.stderr) == (2, "bloomz: unknown key in c.yaml for o, resume True, d b\n")
+    diverged = bloomz("train", verb, *given)
+    assert (diverged.exit_code, diverged.stderr) == (1, "bloomz: loss is nan\n")
 
 
 # ---------------------------------------------------------------- the Hub

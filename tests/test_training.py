@@ -7,20 +7,23 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from bloomz_haystack.training.config import load_config
+from bloomz_haystack.training.config import TrainConfig, load_config
 from bloomz_haystack.training.data import read_rows
+from bloomz_haystack.training.loop import DivergedError
 from bloomz_haystack.training.losses import info_nce, pair_cross_entropy
-from bloomz_haystack.training.resuming import load_state, save_state
-from bloomz_haystack.training.train import encode, train_ranker, train_retriever
+from bloomz_haystack.training.resuming import Progress, State, load_state, save_state
+from bloomz_haystack.training.train import train_ranker, train_retriever
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
+from haystack_integrations.common.bloomz.forward import last_hidden_states
+from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.scorer import Scorer
 
 ENGLISH = [
@@ -77,11 +80,29 @@ def write_pairs(path: Path, rows: int = 300) -> Path:
     return path
 
 
+SECTIONS = {key: section for section, kind in get_type_hints(TrainConfig).items() for key in get_type_hints(kind)}
+SHAPE = {"vocab_size": 400, "hidden_size": 32, "n_layer": 1, "n_head": 1}
+
+
 def write_config(folder: Path, **values: Any) -> Path:  # noqa: ANN401
-    """Write a configuration; JSON is YAML."""
-    data = write_pairs(folder / "pairs.jsonl.gz").name
-    defaults = {"data": [{"path": data}], "steps": 12, "batch_size": 32, "warmup_steps": 2, "save_every": 6, "seed": 3}
-    (folder / "recipe.yaml").write_text(json.dumps({**defaults, **values}), encoding="utf-8")
+    """Write a configuration, each value in its section; JSON is YAML."""
+    defaults = {
+        "sources": [{"path": write_pairs(folder / "pairs.jsonl.gz").name}],
+        "inverse_cloze": 0.25,
+        "symmetric": True,
+        "learning_rate": 1e-3,
+        "embedding_learning_rate": 1e-2,
+        "warmup_steps": 2,
+        "steps": 12,
+        "batch_size": 32,
+        "save_every": 6,
+        "seed": 3,
+        "tensorboard": False,
+    }
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in {**defaults, **values}.items():
+        sections.setdefault(SECTIONS.get(key, "run"), {})[key] = value
+    (folder / "recipe.yaml").write_text(json.dumps(sections), encoding="utf-8")
     return folder / "recipe.yaml"
 
 
@@ -89,8 +110,7 @@ def write_config(folder: Path, **values: Any) -> Path:  # noqa: ANN401
 def retriever(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a retriever trained for twelve steps."""
     folder = tmp_path_factory.mktemp("retriever")
-    shape = {"vocab_size": 400, "hidden_size": 48, "n_layer": 1, "n_head": 1}
-    train_retriever(write_config(folder, shape=shape), folder / "out")
+    train_retriever(write_config(folder, shape={**SHAPE, "hidden_size": 48}), folder / "out")
     return folder / "out"
 
 
@@ -114,15 +134,12 @@ def test_info_nce_equals_the_sum_written_by_hand() -> None:
     assert float(symmetric) == pytest.approx((first + second) / 4 + sum(back) / 4, abs=1e-5)
 
 
-def test_info_nce_does_not_push_away_the_same_passage_and_clamps_the_scale() -> None:
+def test_info_nce_does_not_push_away_the_same_passage() -> None:
     vectors = torch.eye(3)
     same = info_nce(vectors, vectors[[0, 0, 2]], torch.tensor(0.0), torch.tensor([7, 7, 8]))
     apart = info_nce(vectors, vectors[[0, 0, 2]], torch.tensor(0.0), torch.tensor([7, 9, 8]))
     # Masked, question 0 has one negative of cosine 0 left; unmasked, one of cosine 1 too.
     assert float(apart - same) > 0.2
-    huge = info_nce(vectors, vectors, torch.tensor(50.0), torch.tensor([0, 1, 2]))
-    clamped = info_nce(vectors, vectors, torch.tensor(math.log(100.0)), torch.tensor([0, 1, 2]))
-    assert float(huge) == pytest.approx(float(clamped), abs=1e-7)
 
 
 def test_pair_cross_entropy_by_hand() -> None:
@@ -146,7 +163,7 @@ def test_a_trained_retriever_learns_the_translation_and_loads_everywhere(retriev
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(retriever: Path, tmp_path: Path) -> None:
-    shape = {"vocab_size": 400, "hidden_size": 48, "n_layer": 1, "n_head": 1}
+    shape = {**SHAPE, "hidden_size": 48}
     train_retriever(write_config(tmp_path, shape=shape), tmp_path / "again")
     train_retriever(write_config(tmp_path, shape=shape, seed=4), tmp_path / "other")
     first, again, other = (
@@ -159,21 +176,21 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(retriever:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bloomz_haystack.training import train
-save_state = train.save_state
-def save_then_die(out, step, *rest):
-    save_state(out, step, *rest)
-    if step == 4:
-        (out / "log.jsonl").open("a").write('{"step": 6, "loss": 0}\\n{"st')  # what a later, lost step had written
+from bloomz_haystack.training import loop, train
+save_state = loop.save_state
+def save_then_die(state, done):
+    save_state(state, done)
+    if done.step == 4:
+        log = state.out / "log.jsonl"
+        log.open("a").write('{"step": 6, "loss": 0}\\n{"st')  # what a later, lost step had written
         os.kill(os.getpid(), signal.SIGKILL)
-train.save_state = save_then_die
+loop.save_state = save_then_die
 train.train_retriever(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
 def test_kill_9_then_resume_gives_the_same_weights_to_the_bit(tmp_path: Path) -> None:
-    shape = {"vocab_size": 400, "hidden_size": 32, "n_layer": 1, "n_head": 1}
-    config = write_config(tmp_path, shape=shape, steps=8, save_every=2)
+    config = write_config(tmp_path, shape=SHAPE, steps=8, save_every=2)
     train_retriever(config, tmp_path / "whole")
     killed = subprocess.run([sys.executable, "-c", KILLED, config, tmp_path / "killed"], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -183,25 +200,26 @@ def test_kill_9_then_resume_gives_the_same_weights_to_the_bit(tmp_path: Path) ->
     assert whole == resumed
     assert [line["step"] for line in figures(tmp_path / "killed")] == [2, 4, 6, 8]
     assert not (tmp_path / "killed" / "resume.pt").exists()
-    assert figures(tmp_path / "killed")[-1]["loss"] == figures(tmp_path / "whole")[-1]["loss"]
+    for name in ("loss", "validation_mrr", "temperature", "grad_norm"):
+        assert figures(tmp_path / "killed")[-1][name] == figures(tmp_path / "whole")[-1][name]
 
 
 def test_resume_refuses_another_configuration_a_torn_state_and_nothing(tmp_path: Path) -> None:
-    shape = {"vocab_size": 400, "hidden_size": 32, "n_layer": 1, "n_head": 1}
-    config = write_config(tmp_path, shape=shape, steps=2, save_every=2)
+    config = write_config(tmp_path, shape=SHAPE, steps=2, save_every=2)
     with pytest.raises(ValueError, match="holds no unfinished run"):
         train_retriever(config, tmp_path / "none", resume=True)
-    weights = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.Adam(weights.parameters())
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(layer.parameters())
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    save_state(tmp_path, 1, {"steps": 2}, weights, [], optimizer, schedule)
-    with pytest.raises(ValueError, match="begun with another steps"):
-        load_state(tmp_path, {"steps": 3}, weights, [], optimizer, schedule)
-    assert load_state(tmp_path, {"steps": 2}, weights, [], optimizer, schedule) == 1
-    state = tmp_path / "resume.pt"
-    state.write_bytes(state.read_bytes()[:-100])
+    state = State(tmp_path, {"run": {"steps": 2}}, dict(layer.named_parameters()), optimizer, schedule)
+    save_state(state, Progress(1, 0.5))
+    with pytest.raises(ValueError, match=r"begun with another run\.steps"):
+        load_state(state._replace(settings={"run": {"steps": 3}}))
+    assert load_state(state) == Progress(1, 0.5)
+    file = tmp_path / "resume.pt"
+    file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is torn"):
-        load_state(tmp_path, {"steps": 2}, weights, [], optimizer, schedule)
+        load_state(state)
 
 
 def test_words_are_the_same_with_and_without_accents_case_and_apostrophe(retriever: Path) -> None:
@@ -236,7 +254,7 @@ def test_a_new_ranker_counts_matched_words_and_training_keeps_it_loadable(retrie
 def test_gradients_reach_every_parameter_through_the_packed_forward(retriever: Path) -> None:
     model = AutoModel.from_pretrained(retriever, dtype=torch.float32, use_cache=False)
     ids = [np.array([5, 6, 7]), np.array([8, 9])]
-    encode(model, ids).square().sum().backward()
+    last_hidden_states(model, pack(ids)).square().sum().backward()
     packed = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     states = [model(input_ids=torch.from_numpy(row)[None]).last_hidden_state[0, -1] for row in ids]
@@ -248,12 +266,21 @@ def test_gradients_reach_every_parameter_through_the_packed_forward(retriever: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stepz": 3, "base": "x"}, "unknown setting 'stepz'"),
-        ({"data": [], "base": "x"}, "'data' must list"),
-        ({"data": ["absent.jsonl"], "base": "x"}, "no such data file"),
-        ({"data": ["$NO_SUCH_VARIABLE/a.jsonl"], "base": "x"}, "environment variable"),
-        ({"shape": {}}, "either 'base'"),
-        ({"steps": "many", "base": "x"}, "steps must be a positive int, but got 'many'"),
+        ({"stepz": 3, "base": "x"}, "run: unknown setting 'stepz'"),
+        ({"sources": [], "base": "x"}, r"'data\.sources' must list"),
+        ({"sources": "a.jsonl", "base": "x"}, "data: sources must be list, but got 'a.jsonl'"),
+        ({"sources": [{"weight": 1}], "base": "x"}, "a data source has a path"),
+        ({"sources": ["absent.jsonl"], "base": "x"}, "no such data file"),
+        ({"sources": ["$NO_SUCH_VARIABLE/a.jsonl"], "base": "x"}, "environment variable"),
+        ({"shape": {}}, "either 'model.base'"),
+        ({"steps": "many", "base": "x"}, "run: steps must be a int of at least 1, but got 'many'"),
+        ({"steps": 0, "base": "x"}, "steps must be a int of at least 1"),
+        ({"learning_rate": -1, "base": "x"}, "learning_rate must be a float of at least 0"),
+        ({"learning_rate": float("nan"), "base": "x"}, "learning_rate must be a float"),
+        ({"symmetric": "yes please", "base": "x"}, "symmetric must be bool"),
+        ({"precision": "float16", "base": "x"}, "precision must be auto or float32 or bfloat16, but got 'float16'"),
+        ({"language_pairs": {"french-german": 1}, "base": "x"}, "unknown language pair 'french-german'"),
+        ({"lora": {"rank": 0}, "base": "x"}, "lora: rank must be a int of at least 1"),
     ],
 )
 def test_a_bad_configuration_is_one_clear_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -269,18 +296,18 @@ def test_a_bad_row_is_named_and_too_many_stop_the_run(tmp_path: Path) -> None:
     ]
     one_bad = tmp_path / "one.jsonl"
     one_bad.write_text("\n".join([*good, '{"positive": {"english": 3}}']), encoding="utf-8")
-    config = load_config(write_config(tmp_path, data=[one_bad.name], base="x"))
-    rows = read_rows(config.data[0], {})
+    config = load_config(write_config(tmp_path, sources=[one_bad.name], base="x"))
+    rows = read_rows(config.data.sources[0], {})
     assert len(rows.bad) == 1
     assert "one.jsonl:151:" in rows.bad[0]
     one_bad.write_text("\n".join([*good[:10], "{", "{"]), encoding="utf-8")
     with pytest.raises(ValueError, match="2 bad rows of 12"):
-        read_rows(config.data[0], {})
+        read_rows(config.data.sources[0], {})
 
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_checkpoint(retriever: Path, tmp_path: Path) -> None:
     config = write_config(
         tmp_path, base=str(retriever), steps=40, save_every=1, learning_rate=1e30, embedding_learning_rate=1e30
     )
-    with pytest.raises(ValueError, match=r"loss is nan at step|not a number"):
+    with pytest.raises(DivergedError, match=r"step \d+ gave no number \(loss nan"):
         train_retriever(config, tmp_path / "out")

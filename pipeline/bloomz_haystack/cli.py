@@ -35,7 +35,17 @@ Model = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Config = Annotated[Path, typer.Option("--config", help="YAML file with the settings.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the trained model.", show_default=False)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of a run that was stopped.")]
+TrainData = Annotated[
+    str | None,
+    typer.Option("--data", help="File or folder of rows, in place of data.sources.", show_default=False),
+]
+TrainBase = Annotated[
+    str | None,
+    typer.Option(
+        "--base", help="Checkpoint to start from, in place of model.base: Hub name or folder.", show_default=False
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last state of a run that was stopped.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -145,25 +155,33 @@ def ask(
 
 
 @train.command("retriever")
-def train_retriever(config: Config, out: Out, resume: Resume = False) -> None:
+def train_retriever(
+    config: Config, out: Out, data: TrainData = None, base: TrainBase = None, resume: Resume = False
+) -> None:
     """Train a bi-encoder."""
-    with one_line_errors(stopped="the last checkpoint stays; the same command with --resume goes on from it"):
-        quiet_libraries()
-        logging.getLogger("bloomz_haystack.training").setLevel(logging.INFO)
-        from bloomz_haystack.training import train as training
-
-        training.train_retriever(config, out, resume)
+    _train("retriever", config, out, resume, data, base)
 
 
 @train.command("ranker")
-def train_ranker(config: Config, out: Out, resume: Resume = False) -> None:
+def train_ranker(
+    config: Config, out: Out, data: TrainData = None, base: TrainBase = None, resume: Resume = False
+) -> None:
     """Train a cross-encoder."""
-    with one_line_errors(stopped="the last checkpoint stays; the same command with --resume goes on from it"):
+    _train("ranker", config, out, resume, data, base)
+
+
+def _train(kind: str, config: Path, out: Path, resume: bool, data: str | None, base: str | None) -> None:
+    with one_line_errors(stopped="the last state stays; the same command with --resume goes on from it"):
         quiet_libraries()
         logging.getLogger("bloomz_haystack.training").setLevel(logging.INFO)
         from bloomz_haystack.training import train as training
 
-        training.train_ranker(config, out, resume)
+        run = training.train_retriever if kind == "retriever" else training.train_ranker
+        try:
+            run(config, out, resume, data=data, base=base)
+        except training.DivergedError as error:
+            say(str(error))
+            raise typer.Exit(1) from None
 
 
 def _prepare_hub(*models: str) -> None:

@@ -1,77 +1,133 @@
-"""YAML file -> ``TrainConfig``: every knob of a training run, with its unit.
+"""YAML file -> ``TrainConfig``: every knob of a training run, with its unit, in five sections.
 
-An unknown key is an error, so that a typing mistake never trains for hours with a default.
+An unknown key is an error, so that a typing mistake never trains for hours with a default. The defaults are the recipe
+of the published retriever's card, for a base from the Hub.
 """
 
+import math
 import os
-from dataclasses import asdict, dataclass, field, fields
+import types
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
+
+LANGUAGE_PAIRS = tuple(
+    f"{question}-{passage}" for question in ("english", "french") for passage in ("english", "french")
+)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of pairs or of parallel sentences, and its share of the draws (relative to the other sources)."""
+    """Rows to train on, and their share of the draws (relative to the other sources)."""
 
     path: str
     weight: float = 1.0
+    licence: str = ""  # told in the model card
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is drawn for a step."""
+
+    sources: tuple[Source, ...] = ()
+    max_length: int = 256  # tokens kept of a text
+    negatives: int = 10  # hardest negatives used of a row
+    false_negative: float = 0.8  # a negative scored at or above it answers too: dropped
+    language_pairs: dict[str, float] = field(default_factory=dict)  # weight of question-passage; none given: uniform
+    inverse_cloze: float = 0.0  # share of pairs whose question is a span of the passage (arXiv 1906.00300)
+    validation_rows: int = 300  # held out of each source and measured at each save
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters instead of all weights (arXiv 2106.09685)."""
+
+    rank: int = 16
+    alpha: int = 32
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is trained."""
+
+    base: str | None = None  # checkpoint to start from: bundled name, folder or Hub name
+    shape: dict[str, int] = field(default_factory=dict)  # or a new model: vocab_size, hidden_size, n_layer, n_head
+    retriever: str | None = None  # ranker only: finds negatives where rows have none; a new ranker takes its vectors
+    lora: LoraConfig | None = None
+    gradient_checkpointing: bool = False  # compute each layer twice, keep its activations never
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised."""
+
+    symmetric: bool = False  # retriever: also passage -> question
+    temperature: float = 0.07  # retriever: where the learnt one starts
+    negatives_per_positive: int = 3  # ranker: drawn from a row's negatives
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How it is minimised: AdamW, linear up, then cosine down to zero."""
+
+    learning_rate: float = 2e-5  # peak
+    embedding_learning_rate: float | None = None  # peak, of the token vectors: each is seen seldom; None: the same
+    temperature_learning_rate: float = 1e-2
+    warmup_steps: int = 50
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, in which order, in how much memory."""
+
+    steps: int = 1000  # optimiser steps
+    batch_size: int = 256  # questions (ranker: pairs) a step, over all processes
+    chunk_tokens: int = 16_384  # computed together: bounds the memory of the activations
+    gradient_cache: bool = True  # compute each chunk twice, keep its activations once; False keeps those of all chunks
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: bfloat16 on a GPU
+    seed: int = 0
+    save_every: int = 500  # steps between validations and saves
+    tensorboard: bool = True
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. The same fields serve the retriever and the ranker."""
+    """One training run. The same sections serve the retriever and the ranker."""
 
-    data: list[Source]
-    base: str | None = None  # checkpoint to start from: bundled name, folder or Hub name; None starts from ``shape``
-    shape: dict[str, int] = field(default_factory=dict)  # vocab_size, hidden_size, n_layer, n_head of a new model
-    retriever: str | None = None  # ranker only: finds its hard negatives; a new ranker takes its tokenizer and vectors
-    steps: int = 1000  # optimiser steps
-    batch_size: int = 256  # pairs a step
-    learning_rate: float = 1e-3  # peak, of the matrices
-    embedding_learning_rate: float = 1e-2  # peak, of the token vectors: each is seen seldom
-    warmup_steps: int = 50  # linear up, then cosine down to zero
-    max_length: int = 192  # tokens kept of a passage
-    inverse_cloze: float = 0.25  # share of pairs whose question is a span of the passage (arXiv 1906.00300)
-    symmetric: bool = True  # also passage -> question; False is the card's recipe
-    negatives: int = 3  # ranker only: mined negatives a positive
-    seed: int = 0
-    save_every: int = 500  # steps between checkpoints
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
 
 
-_NUMBERS: dict[str, type[int] | type[float]] = {
-    item.name: item.type for item in fields(TrainConfig) if item.type in (int, float)
-}
+_AT_LEAST_ONE = ("max_length", "rank", "steps", "batch_size", "chunk_tokens", "save_every", "negatives_per_positive")
 
 
-def load_config(path: Path) -> TrainConfig:
+def load_config(path: Path, *, data: str | None = None, base: str | None = None) -> TrainConfig:
     """Read a training configuration.
 
-    :param path: YAML file; ``$NAME`` in its paths and model names is read from the environment.
+    :param path: YAML file; ``$NAME`` in its paths and model names is read from the environment, and paths are relative
+        to its folder.
+    :param data: takes the place of ``data.sources``.
+    :param base: takes the place of ``model.base`` and of ``model.shape``.
     :returns: the configuration.
-    :raises ValueError: naming the key that is unknown or missing, or the variable that is not set.
+    :raises ValueError: naming the key that is unknown, missing or of the wrong type, or the variable that is not set.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read the training configuration {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a mapping of settings, but got {type(values).__name__}")
-    known = {item.name for item in fields(TrainConfig)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"{path}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    if not values.get("data"):
-        raise ValueError(f"{path}: 'data' must list at least one source, as - path: FILE")
-    if bool(values.get("base")) == bool(values.get("shape")):
-        raise ValueError(f"{path}: give either 'base' (a checkpoint) or 'shape' (a new model)")
-    sources = [_source(path, item) for item in values["data"]]
-    for key in ("base", "retriever"):
-        if values.get(key):
-            values[key] = _expanded(path, str(values[key]))
-    numbers = {key: _number(path, key, values[key]) for key in values if key in _NUMBERS}
-    return TrainConfig(**{**values, **numbers, "data": sources})
+    config: TrainConfig = _value(f"{path}", TrainConfig, {} if values is None else values)
+    if data:
+        config = replace(config, data=replace(config.data, sources=(Source(str(Path(data).expanduser().absolute())),)))
+    if base:
+        config = replace(config, model=replace(config.model, base=base, shape={}))
+    return _checked(path, config)
 
 
 def dump_config(config: TrainConfig) -> dict[str, Any]:
@@ -81,33 +137,43 @@ def dump_config(config: TrainConfig) -> dict[str, Any]:
     :returns: a dictionary that YAML and JSON can hold; absolute paths are cut to their names.
     """
     values = asdict(config)
-    values["data"] = [{**source, "path": Path(source["path"]).name} for source in values["data"]]
+    values["data"]["sources"] = [{**source, "path": bare_name(source["path"])} for source in values["data"]["sources"]]
     for key in ("base", "retriever"):
-        if values[key] and Path(values[key]).is_absolute():
-            values[key] = Path(values[key]).name
+        if values["model"][key]:
+            values["model"][key] = bare_name(values["model"][key])
     return values
 
 
-def _number(path: Path, key: str, value: object) -> float:
-    # YAML 1.1 reads 1e-3, without a dot, as text.
-    try:
-        number = float(value) if isinstance(value, str) else value
-    except ValueError:
-        number = None
-    kind = _NUMBERS[key]
-    if isinstance(number, bool) or not isinstance(number, int | float) or number < 0 or kind(number) != number:
-        raise ValueError(f"{path}: {key} must be a positive {kind.__name__}, but got {value!r}")
-    return kind(number)
+def bare_name(path: str) -> str:
+    """Cut an absolute path to its last part, so that records name no machine; leave any other name as it is.
+
+    :param path: file, folder or name on the Hub.
+    :returns: a name.
+    """
+    return Path(path).name if Path(path).is_absolute() else path
 
 
-def _source(path: Path, item: dict[str, Any] | str) -> Source:
-    given = {"path": item} if isinstance(item, str) else dict(item)
-    if set(given) - {"path", "weight"} or "path" not in given:
-        raise ValueError(f"{path}: a data source has a path and a weight, but got {given}")
-    resolved = path.parent / Path(_expanded(path, given["path"])).expanduser()
-    if not resolved.is_file():
+def _checked(path: Path, config: TrainConfig) -> TrainConfig:
+    data, model = config.data, config.model
+    if not data.sources:
+        raise ValueError(f"{path}: 'data.sources' must list at least one source, as - path: FILE (or give --data)")
+    if bool(model.base) == bool(model.shape):
+        raise ValueError(f"{path}: give either 'model.base' (a checkpoint; or --base) or 'model.shape' (a new model)")
+    unknown = sorted(set(data.language_pairs) - set(LANGUAGE_PAIRS))
+    if unknown:
+        raise ValueError(f"{path}: unknown language pair {unknown[0]!r}; known are {', '.join(LANGUAGE_PAIRS)}")
+    sources = tuple(replace(source, path=_data_path(path, source.path)) for source in data.sources)
+    names: dict[str, Any] = {
+        key: _expanded(path, value) for key in ("base", "retriever") if (value := getattr(model, key))
+    }
+    return replace(config, data=replace(data, sources=sources), model=replace(model, **names))
+
+
+def _data_path(path: Path, name: str) -> str:
+    resolved = path.parent / Path(_expanded(path, name)).expanduser()
+    if not resolved.exists():
         raise ValueError(f"{path}: no such data file: {resolved}")
-    return Source(str(resolved), float(given.get("weight", 1.0)))
+    return str(resolved)
 
 
 def _expanded(path: Path, value: str) -> str:
@@ -115,3 +181,51 @@ def _expanded(path: Path, value: str) -> str:
     if "$" in expanded:
         raise ValueError(f"{path}: {value} names an environment variable that is not set")
     return expanded
+
+
+def _value(where: str, kind: Any, value: Any) -> Any:  # noqa: ANN401
+    """Check a value of the YAML file against the type of its field, and build what the field holds."""
+    if get_origin(kind) in (types.UnionType, Union):  # T | None
+        return None if value is None else _value(where, get_args(kind)[0], value)
+    if kind is Source and isinstance(value, str):
+        value = {"path": value}
+    if is_dataclass(kind):
+        return _section(where, kind, value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_value(f"{where}[{place}]", get_args(kind)[0], item) for place, item in enumerate(value))
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {str(key): _value(f"{where}.{key}", get_args(kind)[1], item) for key, item in value.items()}
+    if kind in (int, float):
+        return _number(where, kind, value)
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    if value in choices or (not choices and kind in (str, bool) and isinstance(value, kind)):
+        return value
+    expected = " or ".join(map(str, choices)) or getattr(get_origin(kind) or kind, "__name__", str(kind))
+    raise ValueError(f"{where} must be {expected.replace('tuple', 'list')}, but got {value!r}")
+
+
+def _section(where: str, kind: Any, values: object) -> Any:  # noqa: ANN401
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected a mapping of settings, but got {type(values).__name__}")
+    hints = get_type_hints(kind)
+    unknown = sorted(str(key) for key in set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(hints)}")
+    missing = [item.name for item in fields(kind) if item.name == "path" and "path" not in values]
+    if missing:
+        raise ValueError(f"{where}: a data source has a path, but got {values}")
+    return kind(**{key: _value(f"{where}: {key}", hints[key], value) for key, value in values.items()})
+
+
+def _number(where: str, kind: type[int] | type[float], value: object) -> float:
+    # YAML 1.1 reads 1e-3, without a dot, as text.
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    least = 1 if where.rsplit(" ", 1)[-1] in _AT_LEAST_ONE else 0
+    if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < math.inf:
+        number = None
+    if number is None or kind(number) != number:
+        raise ValueError(f"{where} must be a {kind.__name__} of at least {least}, but got {value!r}")
+    return kind(number)

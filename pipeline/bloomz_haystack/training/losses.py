@@ -3,8 +3,6 @@
 import torch
 import torch.nn.functional as F
 
-MAX_LOGIT_SCALE = 100.0  # as CLIP clamps it
-
 
 def info_nce(
     questions: torch.Tensor,
@@ -14,24 +12,24 @@ def info_nce(
     *,
     symmetric: bool = False,
 ) -> torch.Tensor:
-    """Contrast each question's own passage with the other passages of the batch.
+    """Contrast each question's own passage with all other passages of the batch.
 
     :param questions: (B, H) vectors, of any length.
-    :param passages: (B, H) vectors, row i answering question i.
-    :param logit_scale: () logarithm of 1/temperature, trainable; the scale is clamped at 100.
-    :param passage_groups: (B,) int64; passages of the same group hold the same text and are no negatives of each other.
-    :param symmetric: average with the loss passage -> question.
+    :param passages: (P, H) vectors, P >= B; row i < B answers question i, the others are hard negatives.
+    :param logit_scale: () logarithm of 1/temperature, trainable.
+    :param passage_groups: (P,) int64; passages of the same group hold the same text: a question's own passage is no
+        negative of it, wherever else it stands in the batch.
+    :param symmetric: average with the loss passage -> question, of the first B passages.
     :returns: () mean cross-entropy, in nats.
     Source: arXiv 2103.00020, section 2.3.
     """
-    scale = logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
-    logits = scale * F.normalize(questions, dim=-1) @ F.normalize(passages, dim=-1).T  # (B, B)
-    same = passage_groups[:, None] == passage_groups[None, :]
-    same.fill_diagonal_(False)
+    own = torch.arange(len(questions), device=questions.device)
+    logits = logit_scale.exp() * F.normalize(questions, dim=-1) @ F.normalize(passages, dim=-1).T  # (B, P)
+    same = passage_groups[own][:, None] == passage_groups[None, :]
+    same[own, own] = False
     logits = logits.masked_fill(same, -torch.inf)
-    target = torch.arange(len(logits), device=logits.device)
-    loss = F.cross_entropy(logits, target)
-    return (loss + F.cross_entropy(logits.T, target)) / 2 if symmetric else loss
+    loss = F.cross_entropy(logits, own)
+    return (loss + F.cross_entropy(logits[:, own].T, own)) / 2 if symmetric else loss
 
 
 def pair_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

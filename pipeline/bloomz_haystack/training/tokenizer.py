@@ -6,6 +6,8 @@ Case and accents are dropped and every word starts with a space, after an apostr
 
 from collections.abc import Iterable
 
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -68,3 +70,13 @@ def pair_template(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:
     :returns: the ids before, between and after.
     """
     return special_tokens(tokenizer.backend_tokenizer, pair=True)
+
+
+def word_starts(tokenizer: PreTrainedTokenizerFast) -> npt.NDArray[np.bool_]:
+    """Mark the tokens that start a word (byte-level BPE writes the space before it as "Ġ").
+
+    :param tokenizer: byte-level.
+    :returns: (V,) bool.
+    """
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return np.asarray([token.startswith("Ġ") for token in tokens], dtype=bool)

@@ -12,6 +12,7 @@ averages, weighted by idf, how many found one. That is a soft, idf-weighted coun
 """
 
 import math
+from collections.abc import Iterable
 from enum import IntEnum
 
 import numpy as np
@@ -20,6 +21,8 @@ import torch
 from torch import nn
 from transformers import BloomConfig, BloomForSequenceClassification, BloomModel
 from transformers.models.bloom.modeling_bloom import BloomBlock
+
+from haystack_integrations.common.bloomz.tokens import TokenIds
 
 OUTPUT_GAIN = 30.0  # of the averaged passage over the last token's own vector, which the residual adds
 MATCH_SHARPNESS = 12.0  # score of a token with its like: e^12 against about 200 unlike tokens at e^0
@@ -95,6 +98,20 @@ def new_ranker(
         model.score.weight[0, Coordinate.MATCH] = -2.0
         body.ln_f.bias[Coordinate.MATCH] = -7.0  # about half of the words found: undecided
     return model
+
+
+def log_idf(passages: Iterable[TokenIds], vocabulary: int) -> npt.NDArray[np.float64]:
+    """Logarithm of each token's inverse document frequency, ln(ln((n + 1) / (df + 0.5)) + 0.1).
+
+    :param passages: token ids of n passages.
+    :param vocabulary: V.
+    :returns: (V,) float64.
+    """
+    frequency, total = np.zeros(vocabulary), 0
+    for ids in passages:
+        frequency[np.unique(ids)] += 1
+        total += 1
+    return np.log(np.log((total + 1) / (frequency + 0.5)).clip(min=0) + 0.1)
 
 
 def _config(shape: dict[str, int], **more: int) -> BloomConfig:

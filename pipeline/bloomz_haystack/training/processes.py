@@ -1,0 +1,56 @@
+"""The processes that train together, one a GPU: who computes what, and sums over all.
+
+One process needs nothing of this; more are started by ``accelerate launch`` (or torchrun), which set the variables read
+here. Every process holds the whole model. Knows nothing of models or data.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+
+
+class Team(NamedTuple):
+    """Process ``rank`` of ``size``, and its device."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and shows the progress."""
+        return self.rank == 0
+
+    def sum(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Add up tensors over all processes, in place, the same result on each.
+
+        :param tensors: of the same shapes everywhere.
+        """
+        if self.size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def join_team() -> Team:
+    """Join the processes that the launcher started; alone without one.
+
+    :returns: this process's place.
+    :raises ImportError: if there is more than one and accelerate is missing.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Team(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        from accelerate import PartialState
+    except ImportError as error:
+        message = 'accelerate is needed to train on several processes: pip install "bloomz-haystack[train]"'
+        raise ImportError(message) from error
+    state = PartialState(cpu=not torch.cuda.is_available())
+    return Team(state.process_index, state.num_processes, state.device)

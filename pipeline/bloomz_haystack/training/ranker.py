@@ -1,0 +1,106 @@
+"""The ranker's objective: which of the pairs of context and question answers.
+
+Source: model card of cmarkea/bloomz-560m-reranking.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import BloomForSequenceClassification
+
+from haystack_integrations.common.bloomz.forward import last_hidden_states
+from haystack_integrations.common.bloomz.packing import pack
+from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
+
+from .config import TrainConfig
+from .data import Row
+from .grad_cache import Compute
+from .losses import pair_cross_entropy
+from .sampling import Judged, RowSampler, judged_batch
+
+VALIDATION_NEGATIVES = 10  # a question
+
+
+class RankerObjective:
+    """What a ranker learns: the label of each pair."""
+
+    width = 2  # logits of a pair
+
+    def __init__(
+        self,
+        model: BloomForSequenceClassification,
+        sampler: RowSampler,
+        held_out: Sequence[Row],
+        template: SpecialTokens,
+        config: TrainConfig,
+    ) -> None:
+        """Keep the parts.
+
+        :param model: trained in place.
+        :param sampler: of the rows to train on, which have negatives.
+        :param held_out: rows to measure on.
+        :param template: what goes around context and question.
+        :param config: of the run.
+        """
+        self.model = model
+        self.extra: list[nn.Parameter] = []
+        self._sampler = sampler
+        self._template = template
+        self._config = config
+        rng = np.random.default_rng(config.run.seed)
+        self._held_out = judged_batch(sampler, held_out, VALIDATION_NEGATIVES, template, rng)
+
+    def batch(self, step: int) -> Judged:
+        """Give the batch of a step.
+
+        :param step: from 0.
+        :returns: at most ``batch_size`` pairs.
+        """
+        rng = np.random.default_rng([self._config.run.seed, step])
+        ratio = self._config.loss.negatives_per_positive
+        rows = self._sampler.rows(max(1, self._config.run.batch_size // (1 + ratio)), rng)
+        return judged_batch(self._sampler, list(rows), ratio, self._template, rng)
+
+    def compute(self, texts: Sequence[TokenIds]) -> torch.Tensor:
+        """Score pairs.
+
+        :param texts: n token arrays.
+        :returns: (n, 2) logits, with gradients.
+        """
+        packed = pack(texts).to(self.model.get_input_embeddings().weight.device)
+        return self.model.score(last_hidden_states(self.model.transformer, packed))
+
+    def loss(self, outputs: torch.Tensor, batch: Judged) -> torch.Tensor:
+        """Take the loss of a batch.
+
+        :param outputs: (B, 2) logits of its pairs.
+        :param batch: of the step.
+        :returns: () mean over the pairs, in nats.
+        """
+        return pair_cross_entropy(outputs, torch.from_numpy(batch.labels).to(outputs.device))
+
+    def after_step(self) -> None:
+        """Do nothing: no parameter has a bound."""
+
+    def figures(self) -> dict[str, float]:
+        """Tell nothing more than the loss.
+
+        :returns: no figure.
+        """
+        return {}
+
+    def validate(self, compute: Compute) -> dict[str, float]:
+        """Rank the right context of each held-out question among its negatives.
+
+        :param compute: texts -> (n, 2), without gradients.
+        :returns: ``validation_mrr`` and ``validation_top1``.
+        """
+        if not self._held_out.texts:
+            return {}
+        logits = compute(self._held_out.texts)
+        odds = (logits[:, 1] - logits[:, 0]).cpu().numpy()
+        groups = np.split(odds, np.flatnonzero(np.diff(self._held_out.questions)) + 1)
+        ranks = np.asarray([(group >= group[0]).sum() for group in groups])  # the positive stands first
+        return {"validation_mrr": float((1 / ranks).mean()), "validation_top1": float((ranks == 1).mean())}

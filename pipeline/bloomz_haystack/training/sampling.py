@@ -1,0 +1,202 @@
+"""Rows of token ids -> the batch of a step: which rows, in which languages, against which hard negatives.
+
+A batch depends on the seed and the step alone, so that a run can be resumed. Knows nothing of files or of models.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
+
+from .config import DataConfig
+from .data import Negative, Row, Rows, Sides
+
+
+class Contrast(NamedTuple):
+    """B questions and P >= B passages: their positives, in order, then the hard negatives of all.
+
+    ``groups`` (P,) int64: passages of the same group hold the same text.
+    """
+
+    questions: list[TokenIds]
+    passages: list[TokenIds]
+    groups: npt.NDArray[np.int64]
+
+    @property
+    def texts(self) -> list[TokenIds]:
+        """What the model reads: questions, then passages."""
+        return [*self.questions, *self.passages]
+
+
+class Judged(NamedTuple):
+    """Pairs of context and question, joined: ``labels`` (B,) int64, 1 where the context answers.
+
+    ``questions`` (B,) int64 numbers the questions from 0; the pairs of a question are neighbours, its positive first.
+    """
+
+    texts: list[TokenIds]
+    labels: npt.NDArray[np.int64]
+    questions: npt.NDArray[np.int64]
+
+
+class Drawn(NamedTuple):
+    """A question, its passage and its hard negatives, each in a language that was drawn."""
+
+    question: TokenIds
+    passage: TokenIds
+    negatives: list[TokenIds]
+    groups: list[int]  # of the passage, then of the negatives
+
+
+class Languages:
+    """Draw the language of each side: uniform over the pairs that a row has, or by given weights."""
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        """Keep the weights.
+
+        :param weights: of "question-passage", for instance "french-english"; empty for equal ones.
+        """
+        self._weights = weights
+
+    def pair(
+        self, asked: Sides, answering: Sides, rng: np.random.Generator, *, translated: bool = False
+    ) -> tuple[str, str]:
+        """Draw the languages of question and passage.
+
+        :param asked: sides of the question.
+        :param answering: sides of the passage.
+        :param rng: of the step.
+        :param translated: never the same language twice, where there are two.
+        :returns: the language of each.
+        """
+        pairs = [(one, other) for one in asked for other in answering]
+        return self._choose([pair for pair in pairs if pair[0] != pair[1]] or pairs if translated else pairs, rng)
+
+    def passage(self, asked: str, answering: Sides, rng: np.random.Generator) -> str:
+        """Draw the language of a negative as that of the positive was: else the language would tell them apart.
+
+        :param asked: language of the question.
+        :param answering: sides of the passage.
+        :param rng: of the step.
+        :returns: its language.
+        """
+        return self._choose([(asked, language) for language in answering], rng)[1]
+
+    def _choose(self, pairs: Sequence[tuple[str, str]], rng: np.random.Generator) -> tuple[str, str]:
+        weights = [self._weights.get(f"{asked}-{answering}", 0.0) for asked, answering in pairs]
+        if not any(weights):  # none given, or a row that has none of the wanted pairs
+            return pairs[int(rng.integers(len(pairs)))]
+        left = rng.random() * sum(weights)
+        for pair, weight in zip(pairs, weights, strict=True):
+            left -= weight
+            if left < 0:
+                return pair
+        return pairs[int(np.argmax(weights))]  # rounding
+
+
+class RowSampler:
+    """Draw rows, and from a row the texts of each side."""
+
+    def __init__(self, sources: Sequence[Rows], word_starts: npt.NDArray[np.bool_], data: DataConfig) -> None:
+        """Keep the tokenised sources.
+
+        :param sources: rows with token ids.
+        :param word_starts: (V,) whether a token starts a word; spans start there.
+        :param data: negatives, languages, share of inverse cloze.
+        """
+        self._sources = [rows.train for rows in sources]
+        weights = np.asarray([rows.source.weight for rows in sources], dtype=np.float64)
+        self._weights = weights / weights.sum()
+        self._word_starts = word_starts
+        self._data = data
+        self._languages = Languages(data.language_pairs)
+
+    def rows(self, count: int, rng: np.random.Generator) -> Iterator[Row]:
+        """Draw rows: a source by weight, then one of its rows uniformly.
+
+        :param count: how many.
+        :param rng: of the step.
+        :yields: rows.
+        """
+        for pick in rng.choice(len(self._sources), size=count, p=self._weights):
+            yield self._sources[pick][rng.integers(len(self._sources[pick]))]
+
+    def draw(self, row: Row, rng: np.random.Generator, negatives: Sequence[Negative] = ()) -> Drawn:
+        """Give the texts of a row, each in a language that is drawn.
+
+        :param row: with token ids.
+        :param rng: of the step.
+        :param negatives: of the row, those to use.
+        :returns: token ids.
+        """
+        # Inverse cloze, across languages too: the span comes from either side of the translation.
+        cloze = not row.queries or (not row.parallel and rng.random() < self._data.inverse_cloze)
+        sides = row.positives if cloze else row.queries
+        asked, answering = self._languages.pair(sides, row.positives, rng, translated=row.parallel)
+        return Drawn(
+            self._span(sides[asked], rng) if cloze else sides[asked],
+            row.positives[answering],
+            [negative.sides[self._languages.passage(asked, negative.sides, rng)] for negative in negatives],
+            [row.group, *(negative.group for negative in negatives)],
+        )
+
+    def hardest(self, row: Row) -> list[Negative]:
+        """Give the negatives of a row that are used: the highest scores under that of a false negative.
+
+        :param row: with negatives.
+        :returns: at most ``negatives`` of them, hardest first.
+        """
+        true = [
+            negative
+            for negative in row.negatives
+            if negative.score < self._data.false_negative and negative.group != row.group
+        ]
+        return sorted(true, key=lambda negative: -negative.score)[: self._data.negatives]
+
+    def _span(self, ids: TokenIds, rng: np.random.Generator) -> TokenIds:
+        starts = np.flatnonzero(self._word_starts[ids])
+        start = int(starts[rng.integers(len(starts))]) if len(starts) else 0
+        return ids[start : start + int(rng.integers(4, 24))]
+
+
+def contrast_batch(sampler: RowSampler, size: int, rng: np.random.Generator) -> Contrast:
+    """Draw the batch of a retriever.
+
+    :param sampler: of the rows.
+    :param size: B, questions.
+    :param rng: of the step.
+    :returns: questions, positives, hard negatives.
+    """
+    drawn = [sampler.draw(row, rng, sampler.hardest(row)) for row in sampler.rows(size, rng)]
+    passages = [item.passage for item in drawn] + [text for item in drawn for text in item.negatives]
+    groups = [item.groups[0] for item in drawn] + [group for item in drawn for group in item.groups[1:]]
+    return Contrast([item.question for item in drawn], passages, np.asarray(groups, dtype=np.int64))
+
+
+def judged_batch(
+    sampler: RowSampler, rows: Iterable[Row], ratio: int, template: SpecialTokens, rng: np.random.Generator
+) -> Judged:
+    """Draw the batch of a ranker: questions with their passages and with hard negatives drawn from their rows.
+
+    :param sampler: of the texts.
+    :param rows: with negatives.
+    :param ratio: negatives a positive; fewer where a row has fewer.
+    :param template: what goes before, between and after context and question.
+    :param rng: of the step.
+    :returns: the pairs.
+    """
+    before, between, after = template
+    texts: list[TokenIds] = []
+    labels, questions = [], []
+    for number, row in enumerate(rows):
+        pool = sampler.hardest(row)
+        chosen = rng.choice(len(pool), size=min(ratio, len(pool)), replace=False)
+        drawn = sampler.draw(row, rng, [pool[i] for i in chosen])
+        for label, context in zip([1, *[0] * len(chosen)], [drawn.passage, *drawn.negatives], strict=True):
+            texts.append(np.concatenate([before, context, between, drawn.question, after]).astype(np.int64))
+            labels.append(label)
+            questions.append(number)
+    return Judged(texts, np.asarray(labels, dtype=np.int64), np.asarray(questions, dtype=np.int64))

@@ -1,0 +1,113 @@
+"""Trained model -> checkpoint folder: weights, tokenizer, ``training.json``, model card.
+
+The folder loads with ``AutoModel.from_pretrained`` and with the components. Training goes on in float32.
+"""
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
+
+from .card import model_card
+from .config import TrainConfig, bare_name, dump_config
+from .data import Rows
+
+RECORD_FILE = "training.json"
+PACKAGES = ("bloomz-haystack", "torch", "transformers", "tokenizers", "numpy")
+
+
+def run_record(kind: str, config: TrainConfig, sources: Sequence[Rows]) -> dict[str, Any]:
+    """Tell what a run is made of, so that it can be made again.
+
+    :param kind: "retriever" or "ranker".
+    :param config: of the run.
+    :param sources: rows that were read.
+    :returns: plain values: settings, data with SHA-256 and counts, git commit, versions.
+    """
+    return {
+        "kind": kind,
+        "settings": dump_config(config),
+        "data": [_source_record(rows) for rows in sources],
+        "git_commit": _git_commit(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def save_checkpoint(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any], out: Path
+) -> None:
+    """Write the checkpoint in float16, adapters merged into the weights.
+
+    :param model: as trained; not changed.
+    :param tokenizer: its tokenizer.
+    :param record: of the run, with ``steps_done`` and ``validation``.
+    :param out: the folder.
+    """
+    weights = {name: weight.half().contiguous() for name, weight in merged_weights(model).items()}
+    disable_progress_bar()  # of the shards: it would stand in the middle of ours
+    with torch.device("meta"):
+        plain = type(model)(model.config)  # what adapters were injected into is no longer one
+    plain.config.dtype = torch.float16
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        plain.save_pretrained(folder, state_dict=weights)
+        tokenizer.save_pretrained(folder)
+        (Path(folder) / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (Path(folder) / "README.md").write_text(model_card(record, plain, out.name), encoding="utf-8")
+        for file in Path(folder).iterdir():
+            file.replace(out / file.name)  # a run that is killed while it saves leaves the last checkpoint whole
+
+
+def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Give the weights under their plain names, adapters added in.
+
+    :param model: with or without adapters; not changed.
+    :returns: name -> tensor, without gradients.
+    """
+    adapted = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
+    weights = {}
+    for name, weight in model.state_dict().items():
+        owner, _, rest = name.partition(".base_layer.")
+        if owner in adapted and not rest:
+            continue  # the adapter's own matrices
+        delta = adapted[owner].get_delta_weight("default") if rest == "weight" else 0
+        weights[f"{owner}.{rest}" if rest else name] = weight.detach() + delta if rest else weight.detach()
+    return weights
+
+
+def _source_record(rows: Rows) -> dict[str, Any]:
+    path = Path(rows.source.path)
+    return {
+        "path": bare_name(rows.source.path),
+        "weight": rows.source.weight,
+        "licence": rows.source.licence,
+        "rows": len(rows.train),
+        "held_out": len(rows.validation),
+        "bad_rows": len(rows.bad),
+        "sha256": {file.name: _sha256(file) for file in _files(path)},
+    }
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git_commit() -> str | None:
+    """Commit of this code, "-dirty" behind it where files have changed since; None outside a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None

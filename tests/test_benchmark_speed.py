@@ -202,8 +202,8 @@ def test_words_are_tokens_and_lengths_are_those_of_squad(checkpoint: Checkpoint)
 
 def test_without_the_shortcut_every_token_goes_through_the_last_layer(checkpoint: Checkpoint) -> None:
     rows: list[int] = []
-    mlp = checkpoint.model.base_model.h[-1].mlp.dense_h_to_4h
-    hook = mlp.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    norm = checkpoint.model.base_model.h[-1].post_attention_layernorm
+    hook = norm.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
     texts = random_texts([7, 12], np.random.default_rng(0))
 
     def scores() -> np.ndarray:

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
+from torch import nn
 from transformers import AutoModel, AutoTokenizer, BloomModel, pipeline
 
-from haystack_integrations.common.bloomz import attention, encoder, forward, scorer
+from haystack_integrations.common.bloomz import attention, encoder, forward, linear, scorer
 from haystack_integrations.common.bloomz.checkpoint import Checkpoint, LoadSettings, close_checkpoint, open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder, last_states_in_batches
 from haystack_integrations.common.bloomz.forward import (
@@ -218,6 +219,29 @@ def test_both_implementations_of_attention_agree(dtype: torch.dtype) -> None:
     feature = attention.packed_attention(fused, batch, slopes, "alibi_feature")
     bias = attention.packed_attention(fused, batch, slopes, "alibi_bias")
     torch.testing.assert_close(feature, bias, atol=1e-5, rtol=0)
+
+
+def test_linears_are_packed_but_the_one_that_the_shortcut_reads(retriever: Checkpoint) -> None:
+    kinds = [type(layer.self_attention.query_key_value) for layer in retriever.model.h]
+    assert kinds == [linear.PackedLinear, nn.Linear]
+    assert {type(layer.mlp.dense_4h_to_h) for layer in retriever.model.h} == {linear.PackedLinear}
+
+
+@pytest.mark.parametrize("rows", [0, 1, 15, 300])
+def test_a_packed_linear_equals_the_plain_one(rows: int) -> None:
+    torch.manual_seed(0)
+    plain, states, residual = nn.Linear(24, 72), torch.randn(rows, 24), torch.randn(rows, 72)
+    packed = linear.pack_linear(plain)
+    assert type(packed) is linear.PackedLinear
+    with torch.inference_mode():
+        for one, two in (
+            (packed(states), plain(states)),
+            (linear.linear_gelu(packed, states), linear.linear_gelu(plain, states)),
+            (linear.linear_add(packed, states, residual), linear.linear_add(plain, states, residual)),
+        ):
+            torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
+        broken = linear.linear_gelu(linear.pack_linear(nn.Linear(24, 72)), states)
+    assert rows == 0 or (broken - two).abs().max() > 0.1, "an oracle that cannot tell two layers apart proves nothing"
 
 
 # --- negative controls: each breaks one piece on purpose, and the oracle above must notice ---

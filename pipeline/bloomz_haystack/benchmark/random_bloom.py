@@ -10,7 +10,16 @@ from typing import NamedTuple
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import BloomConfig, BloomForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    BloomConfig,
+    BloomForSequenceClassification,
+    BloomModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from haystack_integrations.common.bloomz.checkpoint import Placement, Task
+from haystack_integrations.common.bloomz.linear import pack_linear
 
 from .random_texts import ENGLISH, FRENCH
 
@@ -75,7 +84,23 @@ def switch_off_shortcut(model: PreTrainedModel) -> None:
 
     :param model: changed in place.
     """
-    model.base_model.h[-1].self_attention.query_key_value.__class__ = _EveryToken
+    attention = model.base_model.h[-1].self_attention
+    attention.query_key_value = pack_linear(attention.query_key_value)
+    if type(attention.query_key_value) is nn.Linear:  # not packed here
+        attention.query_key_value.__class__ = _EveryToken
+
+
+def load_plain(folder: str, placement: Placement, task: Task) -> PreTrainedModel:
+    """Load the weights once more, untouched by the engine: what the alternatives run on.
+
+    :param folder: from ``save_random_bloom``.
+    :param placement: device and dtype of ours.
+    :param task: "embed" or "rank".
+    :returns: Hugging Face's own model.
+    """
+    architecture = BloomForSequenceClassification if task == "rank" else BloomModel
+    model = architecture.from_pretrained(folder, dtype=placement.dtype)
+    return model.to(placement.device).eval().requires_grad_(False)
 
 
 def _word_tokenizer() -> PreTrainedTokenizerFast:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
 from haystack_integrations.common.bloomz.checkpoint import Checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 
 from .machine_limits import bloom_work
+from .random_bloom import load_plain
 from .speed import Missing, Section, Way
 
 Vectors = npt.NDArray[np.float32]
@@ -32,14 +33,15 @@ def passages_section(checkpoint: Checkpoint, folder: str, texts: list[str], laye
     :param tolerance: largest difference between two vectors' numbers.
     :returns: the section.
     """
+    plain = load_plain(folder, checkpoint.placement, "embed")
     ways = [
         Way("ours, packed", Encoder(checkpoint).encode),
-        Way("model card: one padded batch", _card(checkpoint, folder)),
-        Way("HF feature-extraction, one by one", _feature_extraction(checkpoint, folder)),
+        Way("model card: one padded batch", _card(plain, folder)),
+        Way("HF feature-extraction, one by one", _feature_extraction(plain, folder)),
     ]
     missing = [_onnx()]
     if find_spec("sentence_transformers"):
-        ways += _sentence_transformer(checkpoint, folder)
+        ways += _sentence_transformer(plain, folder)
     else:
         missing.append(Missing("SentenceTransformer.encode", "pip install sentence-transformers"))
     return _section(checkpoint, "encode", "Encode passages", "passages", texts, ways, missing, layers, tolerance)
@@ -55,7 +57,7 @@ def questions_section(checkpoint: Checkpoint, folder: str, texts: list[str], lay
     :param tolerance: as for ``passages_section``.
     :returns: the section.
     """
-    encoder, card = Encoder(checkpoint), _card(checkpoint, folder)
+    encoder, card = Encoder(checkpoint), _card(load_plain(folder, checkpoint.placement, "embed"), folder)
     ways = [
         Way("ours", lambda items: np.concatenate([encoder.encode([text]) for text in items])),
         Way("model card", lambda items: np.concatenate([card([text]) for text in items])),
@@ -84,24 +86,22 @@ def _section(
     return Section(name, title, unit, texts, ways, missing, tokens, work, tolerance)
 
 
-def _card(checkpoint: Checkpoint, folder: str) -> Any:  # noqa: ANN401
+def _card(model: PreTrainedModel, folder: str) -> Any:  # noqa: ANN401
     """The code of the retrievers' model cards, less the distance."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def encode(texts: Sequence[str]) -> Vectors:
-        inputs = tokenizer(list(texts), padding=True, return_tensors="pt").to(checkpoint.placement.device)
+        inputs = tokenizer(list(texts), padding=True, return_tensors="pt").to(model.device)
         with torch.no_grad():
-            states = checkpoint.model(**inputs).last_hidden_state[:, -1]
+            states = model(**inputs).last_hidden_state[:, -1]
         return unit_rows(states.float().cpu().numpy())
 
     return encode
 
 
-def _feature_extraction(checkpoint: Checkpoint, folder: str) -> Any:  # noqa: ANN401
+def _feature_extraction(model: PreTrainedModel, folder: str) -> Any:  # noqa: ANN401
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    extract = pipeline(
-        "feature-extraction", model=checkpoint.model, tokenizer=tokenizer, device=checkpoint.placement.device
-    )
+    extract = pipeline("feature-extraction", model=model, tokenizer=tokenizer, device=model.device)
 
     def encode(texts: Sequence[str]) -> Vectors:
         # Tensors, which the pipeline gives on demand: by default it makes a Python list of every number.
@@ -111,18 +111,18 @@ def _feature_extraction(checkpoint: Checkpoint, folder: str) -> Any:  # noqa: AN
     return encode
 
 
-def _sentence_transformer(checkpoint: Checkpoint, folder: str) -> list[Way]:
+def _sentence_transformer(model: PreTrainedModel, folder: str) -> list[Way]:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     body = Transformer(folder)
-    body.model = checkpoint.model  # the weights of all the others, in the same memory and dtype
-    pooling = Pooling(checkpoint.model.config.hidden_size, "lasttoken")
-    model = SentenceTransformer(modules=[body, pooling, Normalize()], device=str(checkpoint.placement.device))
+    body.model = model  # the weights of all the others, in the same memory and dtype
+    pooling = Pooling(model.config.hidden_size, "lasttoken")
+    encoder = SentenceTransformer(modules=[body, pooling, Normalize()], device=str(model.device))
 
     def way(size: int) -> Way:
         def encode(texts: Sequence[str]) -> Vectors:
-            return model.encode(list(texts), batch_size=size, show_progress_bar=False)
+            return encoder.encode(list(texts), batch_size=size, show_progress_bar=False)
 
         return Way(f"SentenceTransformer.encode, batch {size}", encode, family="SentenceTransformer")
 

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
 from haystack_integrations.common.bloomz.checkpoint import Checkpoint, positive_label
 from haystack_integrations.common.bloomz.scorer import Scorer
 
 from .machine_limits import bloom_work
+from .random_bloom import load_plain
 from .speed import Missing, Section, Way
 
 LogOdds = npt.NDArray[np.float32]
@@ -37,13 +38,14 @@ def rerank_section(
     :returns: the section.
     """
     scorer = Scorer(checkpoint)
+    plain = load_plain(folder, checkpoint.placement, "rank")
     ways = [
         Way("ours, packed", lambda items: scorer.score(question, items)),
-        Way("HF text-classification, one by one", _text_classification(checkpoint, folder, question)),
+        Way("HF text-classification, one by one", _text_classification(plain, folder, question)),
     ]
     missing = []
     if find_spec("sentence_transformers"):
-        ways += _cross_encoder(checkpoint, folder, question)
+        ways += _cross_encoder(plain, folder, question)
     else:
         missing.append(Missing("CrossEncoder.predict", "pip install sentence-transformers"))
     encodings = checkpoint.tokenizer.encode_batch([*contexts, *[question] * len(contexts)])
@@ -54,14 +56,12 @@ def rerank_section(
     return Section("rerank", title, "candidates", contexts, ways, missing, tokens, work, tolerance)
 
 
-def _text_classification(checkpoint: Checkpoint, folder: str, question: str) -> Any:  # noqa: ANN401
+def _text_classification(plain: PreTrainedModel, folder: str, question: str) -> Any:  # noqa: ANN401
     """The code of the rerankers' model cards; raw logits instead of probabilities, to be compared digit by digit."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    classify = pipeline(
-        "text-classification", model=checkpoint.model, tokenizer=tokenizer, device=checkpoint.placement.device
-    )
-    labels = checkpoint.model.config.id2label
-    positive = labels[positive_label(checkpoint.model.config)]
+    classify = pipeline("text-classification", model=plain, tokenizer=tokenizer, device=plain.device)
+    labels = plain.config.id2label
+    positive = labels[positive_label(plain.config)]
 
     def score(contexts: Sequence[str]) -> LogOdds:
         pairs = [{"text": context, "text_pair": question} for context in contexts]
@@ -73,15 +73,15 @@ def _text_classification(checkpoint: Checkpoint, folder: str, question: str) -> 
     return score
 
 
-def _cross_encoder(checkpoint: Checkpoint, folder: str, question: str) -> list[Way]:
+def _cross_encoder(plain: PreTrainedModel, folder: str, question: str) -> list[Way]:
     """One label, as CrossEncoder's own models have: its weight is the difference of our two, on the same body."""
     from sentence_transformers import CrossEncoder
 
-    device, config = checkpoint.placement.device, checkpoint.model.config
+    device, config = plain.device, plain.config
     model = CrossEncoder(folder, device=str(device), activation_fn=nn.Identity())
-    head, positive = checkpoint.model.score.weight, positive_label(config)
+    head, positive = plain.score.weight, positive_label(config)
     inner = model[0].model
-    inner.transformer = checkpoint.model.transformer
+    inner.transformer = plain.transformer
     inner.score = nn.Linear(head.shape[1], 1, bias=False, device=device, dtype=head.dtype)
     inner.num_labels = inner.config.num_labels = 1
     with torch.no_grad():

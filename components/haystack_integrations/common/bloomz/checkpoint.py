@@ -17,6 +17,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, BloomForSequenceClassification, BloomModel, PreTrainedModel
 
+from .linear import pack_linears
+
 logger = logging.getLogger(__name__)
 
 Task = Literal["embed", "rank"]
@@ -226,7 +228,9 @@ def _load_weights(
         )
     if "device_map" not in kwargs:
         weights = weights.to(placement.device)
-    return weights.eval().requires_grad_(False)
+    weights = weights.eval().requires_grad_(False)
+    pack_linears(weights.base_model)
+    return weights
 
 
 def _from_hub(model: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401

@@ -1,8 +1,9 @@
 """Packed batch -> hidden states of a Hugging Face ``BloomModel``, computed without padding and without a cache.
 
-The fast path reads the weights of the model as they are (nothing is copied, gradients flow), so the same function
-serves inference and training; the plain path, Hugging Face one text at a time, stands at the end of the file.
-Dropout is not applied: the published checkpoints have none. Knows nothing of text or of Haystack.
+The fast path calls the model's own modules: plain linears in training, where gradients flow, packed ones in inference
+(``linear``). The pieces of a layer stand alone, for whoever attends otherwise. The plain path, Hugging Face one text at
+a time, stands at the end of the file. Dropout is not applied: the published checkpoints have none. Knows nothing of
+text or of Haystack.
 """
 
 import math
@@ -11,12 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import BloomModel
 from transformers.models.bloom.modeling_bloom import BloomBlock
 
 from .attention import alibi_slopes, packed_attention
+from .linear import linear_add, linear_gelu
 from .packing import PackedBatch
 
 
@@ -28,7 +29,7 @@ def last_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
     :returns: (B, H) in the model's dtype, after the final layer norm.
     """
     slopes = alibi_slopes(model.config.n_head, batch.input_ids.device)
-    hidden = _embed(model, batch)
+    hidden = embed(model, batch)
     for layer in model.h[:-1]:
         hidden = _layer(layer, hidden, batch, slopes)
     return model.ln_f(_last_layer(model.h[-1], hidden, batch, slopes))
@@ -42,22 +43,54 @@ def all_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
     :returns: (T, H) in the model's dtype, after the final layer norm.
     """
     slopes = alibi_slopes(model.config.n_head, batch.input_ids.device)
-    hidden = _embed(model, batch)
+    hidden = embed(model, batch)
     for layer in model.h:
         hidden = _layer(layer, hidden, batch, slopes)
     return model.ln_f(hidden)
 
 
-def _embed(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
-    return model.word_embeddings_layernorm(model.word_embeddings(batch.input_ids))  # (T, H)
+def embed(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
+    """Look the tokens up.
+
+    :param model: weights.
+    :param batch: packed texts of T tokens.
+    :returns: (T, H), what enters the first layer.
+    """
+    return model.word_embeddings_layernorm(model.word_embeddings(batch.input_ids))
+
+
+def project(layer: BloomBlock, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do what comes before attention in a layer.
+
+    :param layer: weights.
+    :param hidden: (T, H), what enters the layer.
+    :returns: the normed input (T, H); queries, keys and values (T, N, 3, D): Bloom interleaves them per head.
+    """
+    normed = layer.input_layernorm(hidden)
+    return normed, layer.self_attention.query_key_value(normed).unflatten(-1, (layer.num_heads, 3, -1))
+
+
+def after_attention(
+    layer: BloomBlock, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
+) -> torch.Tensor:
+    """Do what comes after attention in a layer.
+
+    :param layer: weights.
+    :param hidden: (T, H), what entered the layer.
+    :param normed: (T, H), from ``project``.
+    :param attended: (T, N, D), what attention gave.
+    :returns: (T, H), what enters the next layer.
+    """
+    post_norm = layer.apply_residual_connection_post_layernorm
+    hidden = linear_add(layer.self_attention.dense, attended.flatten(1), normed if post_norm else hidden)
+    normed = layer.post_attention_layernorm(hidden)
+    up = linear_gelu(layer.mlp.dense_h_to_4h, normed)
+    return linear_add(layer.mlp.dense_4h_to_h, up, normed if post_norm else hidden)
 
 
 def _layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
-    normed = layer.input_layernorm(hidden)
-    fused = layer.self_attention.query_key_value(normed)
-    fused = fused.unflatten(-1, (layer.num_heads, 3, -1))  # (T, N, 3, D): Bloom interleaves them per head
-    attended = packed_attention(fused, batch, slopes)
-    return _after_attention(layer, hidden, normed, attended)
+    normed, fused = project(layer, hidden)
+    return after_attention(layer, hidden, normed, packed_attention(fused, batch, slopes))
 
 
 def _last_layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
@@ -78,7 +111,7 @@ def _last_layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slo
     absorbed = torch.einsum("bnd,ndh->bnh", query, key_weight) / math.sqrt(query.shape[-1])
     pooled = _pool(normed, absorbed, batch, slopes)  # (B, N, H)
     attended = torch.einsum("bnh,ndh->bnd", pooled, value_weight) + value_bias
-    return _after_attention(layer, hidden[last], normed[last], attended)
+    return after_attention(layer, hidden[last], normed[last], attended)
 
 
 def _pool(normed: torch.Tensor, absorbed: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
@@ -91,16 +124,6 @@ def _pool(normed: torch.Tensor, absorbed: torch.Tensor, batch: PackedBatch, slop
         scores = torch.baddbmm(slopes[:, None] * place, queries.float(), rows.float().transpose(1, 2))  # (count, N, L)
         pooled.append(scores.softmax(-1).to(rows.dtype) @ rows)
     return torch.cat(pooled)
-
-
-def _after_attention(
-    layer: BloomBlock, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
-) -> torch.Tensor:
-    post_norm = layer.apply_residual_connection_post_layernorm
-    hidden = layer.self_attention.dense(attended.flatten(1)) + (normed if post_norm else hidden)
-    normed = layer.post_attention_layernorm(hidden)
-    up = F.gelu(layer.mlp.dense_h_to_4h(normed), approximate="tanh")
-    return layer.mlp.dense_4h_to_h(up) + (normed if post_norm else hidden)
 
 
 def reference_last_hidden_states(model: BloomModel, token_ids: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:

@@ -17,7 +17,6 @@ from qdrant_edge import CountRequest, Filter, PayloadSelector, ScrollRequest, Up
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
 from haystack_integrations.document_stores.qdrant_edge.points import (
-    VECTOR,
     document_of,
     payload_of,
     point_id,
@@ -278,8 +277,7 @@ class QdrantEdgeDocumentStore(MetadataStatistics):
             for record in self._scroll(where, payload=True, vector=False):
                 old = record.payload
                 document = document_of({**old, "meta": {**old["meta"], **meta}})
-                has_vector = VECTOR in old["facts"]["equal"]
-                payloads[record.id] = payload_of(document, old.get("norm", 1.0), has_vector=has_vector)
+                payloads[record.id] = payload_of(document, old.get("norm", 1.0))
             for point, payload in payloads.items():
                 with shard.changing(growth=len(str(payload))) as edge:
                     edge.update(UpdateOperation.overwrite_payload([point], payload))

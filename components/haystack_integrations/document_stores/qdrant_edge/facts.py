@@ -20,6 +20,7 @@ ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}($|[Tt ])")
 UNSAFE = re.compile(r'[%"\\\x00-\x1f]')
 MICROSECOND = timedelta(microseconds=1)
 PRESENCE_FIELDS = ("embedding", "blob", "sparse_embedding")
+TEXT_FIELDS = ("id", "content")  # text or None: their equality needs no fact, the payload's own value gives it
 LOWEST_INTEGER, HIGHEST_INTEGER = -(2**63), 2**64 - 1  # what a payload holds; outside, Edge silently makes a float
 
 
@@ -76,7 +77,12 @@ def token(value: object) -> str:
     >>> token(1) == token(1.0) == token(True) != token("1")
     True
     """
-    text = f"s{value}" if isinstance(value, str) else json.dumps(_comparable(value), sort_keys=True)
+    if isinstance(value, str):
+        text = f"s{value}"
+    elif isinstance(value, int):
+        text = f'["number", "{value:x}"]'  # what the line below gives, in a tenth of its time
+    else:
+        text = json.dumps(_comparable(value), sort_keys=True)
     if len(text) <= LONGEST_TOKEN:
         return text
     return "#" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -138,11 +144,12 @@ def facts_of(document: Document) -> dict[str, dict[str, Any]]:
         ("meta.a.b" means b inside a): it is kept in the document, not here.
     """
     facts: dict[str, dict[str, Any]] = {"equal": {}, "number": {}, "wall": {}, "instant": {}}
-    for name in PRESENCE_FIELDS:
+    for name in PRESENCE_FIELDS[1:]:  # of an embedding, Edge itself knows
         if getattr(document, name) is not None:
             facts["equal"][name] = "present"
-    for name in ("id", "content", "score"):
-        _add(facts, name, getattr(document, name))
+    _add(facts, "score", document.score)
+    for name in TEXT_FIELDS:
+        _add_moment(facts, name, getattr(document, name))
     for key, value in document.meta.items():
         _add(facts, f"meta.{key}" if "." not in key else None, value)
     return {kind: values for kind, values in facts.items() if values}
@@ -155,13 +162,17 @@ def _add(facts: dict[str, dict[str, Any]], name: str | None, value: object) -> N
     facts["equal"][key] = token(value)
     if (number := read_number(value)) is not None:
         facts["number"][key] = number
+    _add_moment(facts, key, value)
+    if isinstance(value, dict):
+        for inner, item in value.items():
+            _add(facts, f"{name}.{inner}" if "." not in inner else None, item)
+
+
+def _add_moment(facts: dict[str, dict[str, Any]], key: str, value: object) -> None:
     if (moment := read_moment(value)) is not None:
         facts["wall"][key] = moment.wall
         if moment.instant is not None:
             facts["instant"][key] = moment.instant
-    if isinstance(value, dict):
-        for inner, item in value.items():
-            _add(facts, f"{name}.{inner}" if "." not in inner else None, item)
 
 
 def stored_name(name: str) -> str:

@@ -4,12 +4,14 @@ The payload is `Document.to_dict(flatten=False)` without the embedding, plus "fa
 the embedding was not of length one, "norm" (Edge keeps unit vectors; the norm gives the embedding back).
 """
 
+import hashlib
 import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from haystack import Document
+from haystack.dataclasses import ByteStream, SparseEmbedding
 from numpy.typing import NDArray
 from qdrant_edge import Point, SparseVector
 
@@ -18,6 +20,7 @@ from haystack_integrations.document_stores.qdrant_edge.facts import check_json, 
 VECTOR = "embedding"  # a named vector: a point may then have none, as a document without embedding does
 NAMESPACE = uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")  # the one of qdrant-haystack: same document, same point
 Vector = dict[str, list[float] | SparseVector | list[list[float]]]  # as Edge types it; here {} or one entry
+VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # the two bits that RFC 9562 sets
 LENGTH_ONE = 1e-6  # a norm closer to one than this is float32 rounding
 
 
@@ -29,8 +32,15 @@ class UnitVectors(NamedTuple):
 
 
 def point_id(document_id: str) -> str:
-    """Give the UUID of a document's point: Qdrant takes only integers and UUIDs."""
-    return str(uuid.uuid5(NAMESPACE, document_id))
+    """Give the UUID of a document's point: Qdrant takes only integers and UUIDs.
+
+    It is ``str(uuid.uuid5(NAMESPACE, document_id))``, written out: 1.2 microseconds instead of 3.9.
+
+    >>> point_id("a") == str(uuid.uuid5(NAMESPACE, "a"))
+    True
+    """
+    digest = hashlib.sha1(NAMESPACE.bytes + document_id.encode(), usedforsecurity=False).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
 
 
 def unit_vectors(embeddings: object, embedding_dim: int, names: Sequence[str]) -> UnitVectors:
@@ -45,7 +55,8 @@ def unit_vectors(embeddings: object, embedding_dim: int, names: Sequence[str]) -
     :raises ValueError: if a vector has another dimension, is not finite, or is zero.
     """
     rows = list(embeddings) if not isinstance(embeddings, np.ndarray) else embeddings  # type: ignore[call-overload]
-    for name, row in zip(names, rows, strict=True):
+    fits = isinstance(rows, np.ndarray) and rows.shape == (len(names), embedding_dim)
+    for name, row in zip(names, () if fits else rows, strict=not fits):
         if np.ndim(row) != 1 or len(row) != embedding_dim:
             got = f"{len(row)} numbers" if np.ndim(row) == 1 else f"the shape {np.shape(row)}"
             msg = (
@@ -53,17 +64,18 @@ def unit_vectors(embeddings: object, embedding_dim: int, names: Sequence[str]) -
                 f"that made the store, or another store"
             )
             raise ValueError(msg)
-    matrix = np.asarray(rows, dtype=np.float64).reshape(len(rows), embedding_dim)
+    matrix = np.array(rows, dtype=np.float64).reshape(len(rows), embedding_dim)  # a copy, scaled in place below
     # Divided first by the largest entry: the square of 1e200 does not fit in a float64.
-    largest = np.abs(matrix).max(axis=1, initial=0.0)
+    largest = np.maximum(matrix.max(axis=1, initial=0.0), -matrix.min(axis=1, initial=0.0))
     bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
     if bad.size:
         what = "zero in every place" if largest[bad[0]] == 0 else "not finite (NaN or infinite)"
         msg = f"{names[bad[0]]} has an embedding that is {what}: it has no direction to compare; nothing was written"
         raise ValueError(msg)
-    scaled = matrix / largest[:, None]
-    lengths = np.linalg.norm(scaled, axis=1)
-    return UnitVectors((scaled / lengths[:, None]).astype(np.float32), lengths * largest)
+    matrix /= largest[:, None]
+    lengths = np.sqrt(np.einsum("bh,bh->b", matrix, matrix))
+    matrix /= lengths[:, None]
+    return UnitVectors(matrix.astype(np.float32), lengths * largest)
 
 
 def points_of(documents: Sequence[Document], units: UnitVectors) -> list[Point]:
@@ -73,11 +85,11 @@ def points_of(documents: Sequence[Document], units: UnitVectors) -> list[Point]:
     :param units: B unit vectors and norms.
     :returns: B points.
     """
-    # Lists, not rows of the array: Edge reads an array element by element through Python, 1.5 times slower (20,000
-    # vectors of 384 floats: 1.0 s from lists, 1.5 s from rows). The lists live only as long as their point is built.
+    # A memoryview and not a row of the array, whose elements Edge would get as numpy scalars: 8 microseconds for 384
+    # floats, 18 from a row, and 19 from a list with the making of the list.
     return [
-        _point(document, {VECTOR: vector.tolist()}, float(norm))
-        for document, vector, norm in zip(documents, units.vectors, units.norms, strict=True)
+        _point(document, {VECTOR: memoryview(vector)}, norm)  # type: ignore[dict-item]  # Edge takes any sequence
+        for document, vector, norm in zip(documents, units.vectors, units.norms.tolist(), strict=True)
     ]
 
 
@@ -88,7 +100,7 @@ def points_without_vector(documents: Sequence[Document]) -> list[Point]:
 
 def _point(document: Document, vector: Vector, norm: float) -> Point:
     try:
-        return Point(point_id(document.id), vector, payload_of(document, norm, has_vector=bool(vector)))
+        return Point(point_id(document.id), vector, payload_of(document, norm))
     except (TypeError, ValueError) as error:
         # Edge explains a character it cannot store (a lone surrogate) in many lines about its own types.
         reason = str(error).splitlines()[0]
@@ -96,12 +108,11 @@ def _point(document: Document, vector: Vector, norm: float) -> Point:
         raise ValueError(msg) from error
 
 
-def payload_of(document: Document, norm: float, *, has_vector: bool) -> dict[str, Any]:
+def payload_of(document: Document, norm: float) -> dict[str, Any]:
     """Give what is stored beside the vector.
 
     :param document: the document.
     :param norm: the length its embedding had.
-    :param has_vector: whether a vector is stored with it.
     :returns: a dictionary of JSON values.
     :raises ValueError: if its metadata is not JSON.
     """
@@ -115,11 +126,8 @@ def payload_of(document: Document, norm: float, *, has_vector: bool) -> dict[str
         payload["score"] = document.score
     if abs(norm - 1) > LENGTH_ONE:
         payload["norm"] = norm
-    payload["facts"] = facts_of(document)
-    if has_vector:
-        payload["facts"]["equal"][VECTOR] = "present"
-    else:
-        payload["facts"]["equal"].pop(VECTOR, None)
+    if facts := facts_of(document):
+        payload["facts"] = facts
     return payload
 
 
@@ -137,4 +145,8 @@ def document_of(payload: dict[str, Any], vector: object = None, score: float | N
         fields["embedding"] = vector[VECTOR] if norm == 1.0 else [value * norm for value in vector[VECTOR]]
     if score is not None:
         fields["score"] = score
-    return Document.from_dict(fields)
+    if "blob" in fields:
+        fields["blob"] = ByteStream.from_dict(fields["blob"])
+    if "sparse_embedding" in fields:
+        fields["sparse_embedding"] = SparseEmbedding.from_dict(fields["sparse_embedding"])
+    return Document(**fields)  # half the time of Document.from_dict, which looks for flattened metadata

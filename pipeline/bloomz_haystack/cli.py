@@ -15,6 +15,7 @@ import typer
 
 from bloomz_haystack.benchmark import speed_cli  # noqa: F401  # adds its verb to the line below
 from bloomz_haystack.benchmark.cli import benchmark
+from bloomz_haystack.mining.cli import mine
 from bloomz_haystack.terminal import SETTINGS, one_line_errors, quiet_libraries, say
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 train = typer.Typer(help="Train a retriever or a ranker from a configuration file.", **SETTINGS)
 app.add_typer(train, name="train")
 app.add_typer(benchmark, name="benchmark")
+app.command()(mine)
 
 RETRIEVER, RANKER = "tiny-fr-en-retriever", "tiny-fr-en-ranker"  # bundled; spelt here so that help needs no torch
 PUBLISHED = "--model cmarkea/bloomz-560m-retriever-v2 and --ranker cmarkea/bloomz-560m-reranking"

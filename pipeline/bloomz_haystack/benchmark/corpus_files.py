@@ -32,7 +32,8 @@ def sha256(path: Path) -> str:
     :param path: any file.
     :returns: 64 hexadecimal digits.
     """
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_squad(path: Path) -> list[Paragraph]:

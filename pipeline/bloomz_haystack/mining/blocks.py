@@ -1,0 +1,82 @@
+"""The folder of a mining run: its settings, and one file for each block of questions, written whole or not at all."""
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bloomz_haystack.benchmark.whole_files import replacing, write_whole
+
+SETTINGS_FILE = "mining.yaml"  # not .json: that is a kind of data
+STORE_FOLDER = "store"
+
+
+class MinedFolder:
+    """Where a run writes, and where the same command goes on."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Open the folder, or make it.
+
+        :param folder: new, empty, or of a run with the same settings.
+        :param settings: plain values.
+        :raises ValueError: if it holds something else, or a run with other settings.
+        """
+        self.folder, self.settings = folder, settings
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file, but --out must name a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        for torn in folder.glob("*.part"):  # of a process that was killed while it wrote
+            torn.unlink()
+        if (folder / SETTINGS_FILE).exists():
+            self._check()
+        elif strangers := sorted(path.name for path in folder.iterdir()):
+            raise ValueError(f"{folder} holds other files ({', '.join(strangers[:3])}): give a new or an empty folder")
+        else:
+            self.write()
+
+    @property
+    def store(self) -> Path:
+        """Folder of the store."""
+        return self.folder / STORE_FOLDER
+
+    def write(self, summary: dict[str, Any] | None = None) -> None:
+        """Write the settings, and at the end the summary beside them.
+
+        :param summary: plain values.
+        """
+        values = {"settings": self.settings, **({"summary": summary} if summary else {})}
+        write_whole(self.folder / SETTINGS_FILE, yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
+
+    def part(self, number: int) -> Path:
+        """Name the file of a block.
+
+        :param number: of the block, from 0.
+        :returns: the path; the block is done if it exists.
+        """
+        return self.folder / f"part-{number:05d}.jsonl.gz"
+
+    def write_part(self, number: int, rows: Iterable[dict[str, Any]]) -> None:
+        """Write the file of a block.
+
+        :param number: of the block.
+        :param rows: plain values.
+        """
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        with replacing(self.part(number)) as path:
+            # No time in the header: the same rows give the same bytes.
+            path.write_bytes(gzip.compress(lines.encode("utf-8"), mtime=0))
+
+    def _check(self) -> None:
+        path = self.folder / SETTINGS_FILE
+        try:
+            kept = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
+            differing = sorted(key for key in self.settings if self.settings[key] != kept.get(key))
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path} is not of a mining run: give a new or an empty folder") from None
+        if differing:
+            raise ValueError(
+                f"{self.folder} was begun with another {', '.join(differing)}: go on with the same, or give another --out"
+            )

@@ -1,0 +1,125 @@
+"""One object of a data file -> ``Row``: question, passage and hard negatives, each in the languages it has.
+
+Schemas: that of cmarkea/mmarco-contrastive, ``{"id", "query": {"english", "french"}, "positive": {"english",
+"french"}, "negatives": [{"english", "french", "score"}]}``, where a side, the query or the negatives may be null or
+absent; and parallel sentences, ``{"english", "french"}``. Knows nothing of files, tokens or batches.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+LANGUAGES = ("english", "french")
+
+Sides = dict[str, Any]  # language -> text, later token ids; only the languages that exist, English first
+
+
+class BadRowError(ValueError):
+    """An object that is no row; the message is the reason."""
+
+
+class Negative(NamedTuple):
+    """A passage that does not answer, in 1..2 languages."""
+
+    sides: Sides
+    score: float  # probability of relevance that a ranker gave it; 0 where none did
+    group: int  # as of Row
+
+
+class Row(NamedTuple):
+    """A question, in 0..2 languages, the passage that answers it, in 1..2, and passages that do not."""
+
+    queries: Sides
+    positives: Sides
+    group: int  # rows of the same group have the same passage
+    parallel: bool = False  # a sentence and its translation: each side asks for the other
+    negatives: Sequence[Negative] = ()
+    id: str | int | None = None
+
+
+def parse_row(values: object) -> Row:
+    """Check one object and make a row of it.
+
+    :param values: what JSON or parquet holds.
+    :returns: the row, with texts; equal texts of several rows share their memory.
+    :raises BadRowError: saying what was expected.
+
+    >>> parse_row({"query": None, "positive": {"english": "A bridge.", "french": "Un pont."}}).positives["french"]
+    'Un pont.'
+    """
+    if not isinstance(values, dict):
+        raise BadRowError(f"expected an object, but got {type(values).__name__}")
+    if "positive" not in values:
+        sentences = _sides(values, "the sentence pair")
+        if len(sentences) < len(LANGUAGES):
+            raise BadRowError("expected 'positive', or a sentence in 'english' and in 'french'")
+        return Row(sentences, sentences, passage_group(sentences), parallel=True)
+    queries = _sides(values.get("query") or {}, "'query'")
+    positives = _sides(values["positive"], "'positive'")
+    if not positives:
+        raise BadRowError("'positive' has no text in English or in French")
+    negatives = [_negative(negative) for negative in _list(values.get("negatives"))]
+    return Row(queries, positives, passage_group(positives), negatives=negatives, id=values.get("id"))
+
+
+def passage_group(sides: Sides) -> int:
+    """Number a passage, in any run by the same number.
+
+    :param sides: texts.
+    :returns: the number of its first side.
+    """
+    return text_group(next(iter(sides.values())))
+
+
+@lru_cache(maxsize=1 << 16)
+def text_group(text: str) -> int:
+    """Give texts that differ in white space or case only the same number.
+
+    :param text: any.
+    :returns: 64 bits of a hash.
+
+    >>> text_group("Un  pont.\n") == text_group("un pont.")
+    True
+    """
+    folded = " ".join(text.split()).casefold()
+    return int.from_bytes(blake2b(folded.encode("utf-8"), digest_size=8).digest(), "little", signed=True)
+
+
+def _sides(given: object, name: str) -> Sides:
+    if not isinstance(given, dict):
+        raise BadRowError(f"{name} must be an object with 'english' and 'french', but got {type(given).__name__}")
+    present = {language: given[language] for language in LANGUAGES if given.get(language) is not None}
+    return {language: _text(text, f"{name} in {language.title()}") for language, text in present.items()}
+
+
+def _text(text: object, name: str) -> str:
+    if not isinstance(text, str):
+        raise BadRowError(f"{name} must be a text, but got {type(text).__name__}")
+    if not text.strip():
+        raise BadRowError(f"{name} is empty")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRowError(f"{name} holds half a character (a lone surrogate)") from None
+    return sys.intern(text)
+
+
+def _list(given: object) -> list[object]:
+    if given is not None and not isinstance(given, list):
+        raise BadRowError(f"'negatives' must be a list, but got {type(given).__name__}")
+    return given or []
+
+
+def _negative(given: object) -> Negative:
+    sides = _sides(given, "a negative")
+    if not sides:
+        raise BadRowError("a negative has no text in English or in French")
+    score = given.get("score") if isinstance(given, dict) else None
+    if score is None:
+        score = 0.0
+    if isinstance(score, bool) or not isinstance(score, int | float) or math.isnan(score):
+        raise BadRowError(f"the score of a negative must be a number, but got {score!r}")
+    return Negative(sides, float(score), passage_group(sides))

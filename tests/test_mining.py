@@ -223,7 +223,7 @@ def test_other_settings_other_data_and_a_stranger_s_folder_are_refused(
     data: Path, settings: Settings, mined: Path, tmp_path: Path
 ) -> None:
     other = Settings(settings.retriever, settings.ranker, COUNT + 1, seed=4)
-    with pytest.raises(ValueError, match="was begun with another negatives, seed: go on with the same"):
+    with pytest.raises(ValueError, match="was begun with another block, negatives, seed: go on with the same"):
         mine([data], mined, other, Quiet())
     changed = tmp_path / "pairs.jsonl"
     changed.write_text(json.dumps(made_up(3)) + "\n", encoding="utf-8")
@@ -295,7 +295,7 @@ def test_the_command_line(
 def test_rows_without_any_question_are_one_line(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "silent.jsonl"
     path.write_text('{"query": null, "positive": {"french": "Un pont."}}\n{"english": "A.", "french": "Un."}\n')
-    with pytest.raises(ValueError, match="no question in .*silent.jsonl: nothing to mine for"):
+    with pytest.raises(ValueError, match=r"no question in .*silent\.jsonl: nothing to mine for"):
         mine([path], tmp_path / "mined", settings, Quiet())
 
 

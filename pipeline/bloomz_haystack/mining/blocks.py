@@ -77,6 +77,7 @@ class MinedFolder:
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
             raise ValueError(f"{path} is not of a mining run: give a new or an empty folder") from None
         if differing:
+            names = ", ".join(differing)
             raise ValueError(
-                f"{self.folder} was begun with another {', '.join(differing)}: go on with the same, or give another --out"
+                f"{self.folder} was begun with another {names}: go on with the same, or give another --out"
             )

@@ -227,7 +227,7 @@ def test_other_settings_other_data_and_a_stranger_s_folder_are_refused(
         mine([data], mined, other, Quiet())
     changed = tmp_path / "pairs.jsonl"
     changed.write_text(json.dumps(made_up(3)) + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="was begun with another data"):
+    with pytest.raises(ValueError, match="was begun with another block, data"):
         mine([changed], mined, settings, Quiet())
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")

@@ -15,10 +15,10 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from bloomz_haystack.training.config import TrainConfig, load_config
-from bloomz_haystack.training.data import read_rows
 from bloomz_haystack.training.loop import DivergedError
 from bloomz_haystack.training.losses import info_nce, pair_cross_entropy
 from bloomz_haystack.training.resuming import Progress, State, load_state, save_state
+from bloomz_haystack.training.sources import read_rows
 from bloomz_haystack.training.train import train_ranker, train_retriever
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
@@ -297,12 +297,12 @@ def test_a_bad_row_is_named_and_too_many_stop_the_run(tmp_path: Path) -> None:
     one_bad = tmp_path / "one.jsonl"
     one_bad.write_text("\n".join([*good, '{"positive": {"english": 3}}']), encoding="utf-8")
     config = load_config(write_config(tmp_path, sources=[one_bad.name], base="x"))
-    rows = read_rows(config.data.sources[0], {})
+    rows = read_rows(config.data.sources[0])
     assert len(rows.bad) == 1
     assert "one.jsonl:151:" in rows.bad[0]
     one_bad.write_text("\n".join([*good[:10], "{", "{"]), encoding="utf-8")
     with pytest.raises(ValueError, match="2 bad rows of 12"):
-        read_rows(config.data.sources[0], {})
+        read_rows(config.data.sources[0])
 
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_checkpoint(retriever: Path, tmp_path: Path) -> None:

@@ -7,15 +7,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer
 
-from bloomz_haystack.training.config import Source
+from bloomz_haystack.training.config import DataConfig, Source
 from bloomz_haystack.training.file_rows import Entry, line_entries
 from bloomz_haystack.training.rows import BadRowError, Row, parse_row, text_group
-from bloomz_haystack.training.sources import VALIDATION_EVERY, Rows, files_of, is_on_hub, read_rows
-from bloomz_haystack.training.streamed_rows import file_stream, hub_entries
+from bloomz_haystack.training.sampling import RowSampler
+from bloomz_haystack.training.sources import VALIDATION_EVERY, Rows, files_of, read_rows
+from bloomz_haystack.training.streamed_rows import file_stream, hub_entries, is_on_hub
+from bloomz_haystack.training.token_rows import tokenize_rows
 
 
 def pair(number: int) -> dict[str, Any]:
@@ -286,6 +290,12 @@ def test_squad_in_one_language_reads_it_from_the_name(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- streams
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams of ``datasets`` wait 5 s for their threads when they end."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+
+
 @pytest.fixture(scope="module")
 def hub_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of three parquet files, as the Hub keeps them."""
@@ -342,7 +352,7 @@ def test_a_streamed_source_never_trains_on_what_it_holds_out(tmp_path: Path) -> 
     assert {row.group for row in streamed.validation} == held_out
     assert streamed.bad == whole.bad == [f"{path}:101: {whole.bad[0].partition(': ')[2]}"]
     assert streamed.stream is not None
-    two_epochs = [row.id for row in islice(streamed.stream(), 2 * len(whole.train))]
+    two_epochs = [row.id for row in islice(streamed.stream(0), 2 * len(whole.train))]
     assert sorted(two_epochs[: len(whole.train)]) == sorted(row.id for row in whole.train)
     assert sorted(two_epochs[len(whole.train) :]) == sorted(row.id for row in whole.train)
     assert two_epochs[: len(whole.train)] != two_epochs[len(whole.train) :]
@@ -355,7 +365,7 @@ def test_too_many_bad_rows_stop_a_stream_on_its_way(tmp_path: Path) -> None:
     write_lines(tmp_path / "rows.jsonl", [*rows, *["{}"] * 40])
     assert found.stream is not None
     with pytest.raises(ValueError, match=r"bad rows of 1\d\d\d, at most 1 % may be"):
-        list(islice(found.stream(), 1_600))
+        list(islice(found.stream(0), 1_600))
 
 
 def test_a_passage_is_held_out_in_every_order_and_mixture(tmp_path: Path) -> None:
@@ -377,3 +387,42 @@ def test_equal_texts_share_their_memory(tmp_path: Path) -> None:
 def test_bad_row_is_a_value_error() -> None:
     with pytest.raises(BadRowError, match="expected an object, but got str"):
         parse_row("text")
+
+
+# ---------------------------------------------------------------- streams in batches
+
+
+def test_batches_of_a_stream_depend_on_seed_and_step_alone(tmp_path: Path) -> None:
+    streamed = write_lines(tmp_path / "streamed.jsonl", [pair(number) for number in range(200)])
+    local = write_lines(tmp_path / "local.jsonl", [pair(number) for number in range(1000, 1100)])
+
+    def batches(*steps: int) -> list[list[Any]]:
+        sources = [read(streamed, stream=True), read(local, weight=2)]
+        sampler = RowSampler(sources, np.zeros(0, dtype=bool), DataConfig(), seed=5)
+        return [[row.id for row in sampler.rows(12, step, sampler.rng(step))] for step in steps]
+
+    whole = batches(*range(40))
+    taken = [number for batch in whole for number in batch if number < 1000]
+    assert 120 < len(taken) < 200  # a third of the draws
+    assert len(set(taken)) == len(taken)  # the stream goes on where the step before ended
+    assert batches(*range(17, 40)) == whole[17:]  # a run that resumes skips what was used
+    assert batches(3, 39, 3, 0) == [whole[3], whole[39], whole[3], whole[0]]
+    assert [number for batch in batches(1, 1) for number in batch] != [*whole[0], *whole[1]]
+
+
+def test_tokenised_streams_are_the_tokenised_rows(tmp_path: Path, tiny_bloom: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(tiny_bloom / "tokenizer.json"))
+    path = write_lines(tmp_path / "rows.jsonl", [pair(number) for number in range(150)])
+    data = DataConfig(max_length=5, negatives=1)
+    plain = tokenize_rows(read(path), tokenizer, data)
+    streamed = tokenize_rows(read(path, stream=True), tokenizer, data)
+    assert streamed.stream is not None
+    rows = {row.id: row for row in islice(streamed.stream(0), len(plain.train))}
+    assert set(rows) == {row.id for row in plain.train}
+    for row in plain.train:
+        assert len(row.negatives) == 1  # of two, the one below 0.8
+        assert row.negatives[0].score == 0.25
+        expected = tokenizer.encode(pair(row.id)["query"]["french"], add_special_tokens=False).ids[:5]
+        assert row.queries["french"].tolist() == rows[row.id].queries["french"].tolist() == expected
+    after = [row.id for row in islice(streamed.stream(30), 20)]
+    assert after == [row.id for row in islice(streamed.stream(0), 50)][30:]

@@ -13,6 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from .streamed_rows import is_on_hub
+
 LANGUAGE_PAIRS = tuple(
     f"{question}-{passage}" for question in ("english", "french") for passage in ("english", "french")
 )
@@ -22,8 +24,9 @@ LANGUAGE_PAIRS = tuple(
 class Source:
     """Rows to train on, and their share of the draws (relative to the other sources)."""
 
-    path: str
+    path: str  # file, folder, or name of a data set on the Hub
     weight: float = 1.0
+    stream: bool = False  # never hold all of it in memory; what is on the Hub is always streamed
     licence: str = ""  # told in the model card
 
 
@@ -124,7 +127,8 @@ def load_config(path: Path, *, data: str | None = None, base: str | None = None)
         raise ValueError(f"cannot read the training configuration {path}: {' '.join(str(error).split())}") from error
     config: TrainConfig = _value(f"{path}", TrainConfig, {} if values is None else values)
     if data:
-        config = replace(config, data=replace(config.data, sources=(Source(str(Path(data).expanduser().absolute())),)))
+        data = data if is_on_hub(data) else str(Path(data).expanduser().absolute())
+        config = replace(config, data=replace(config.data, sources=(Source(data),)))
     if base:
         config = replace(config, model=replace(config.model, base=base, shape={}))
     return _checked(path, config)
@@ -170,8 +174,11 @@ def _checked(path: Path, config: TrainConfig) -> TrainConfig:
 
 
 def _data_path(path: Path, name: str) -> str:
-    resolved = path.parent / Path(_expanded(path, name)).expanduser()
+    expanded = _expanded(path, name)
+    resolved = path.parent / Path(expanded).expanduser()
     if not resolved.exists():
+        if is_on_hub(expanded):
+            return expanded
         raise ValueError(f"{path}: no such data file: {resolved}")
     return str(resolved)
 

@@ -14,8 +14,8 @@ from .rows import BadRowError
 
 Entry = tuple[str, object]  # "FILE:LINE", and the values or a BadRowError
 
-LINE_SUFFIXES = (".jsonl", ".jsonl.gz")
-PARQUET_SUFFIX = ".parquet"
+PARQUET_SUFFIX, SQUAD_SUFFIX = ".parquet", ".json"
+SUFFIXES = (".jsonl", ".jsonl.gz", PARQUET_SUFFIX, SQUAD_SUFFIX)
 PARQUET_ROWS = 1024  # read together: bounds the memory
 
 

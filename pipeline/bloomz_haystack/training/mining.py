@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
-from .data import Negative, Row, Sides
+from .rows import Negative, Row, Sides
 
 DEPTH = 32  # negatives come from the first ranks
 BLOCK = 1024  # questions scored together: bounds the score matrix

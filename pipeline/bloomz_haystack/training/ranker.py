@@ -15,9 +15,9 @@ from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
 from .config import TrainConfig
-from .data import Row
 from .grad_cache import Compute
 from .losses import pair_cross_entropy
+from .rows import Row
 from .sampling import Judged, RowSampler, judged_batch
 
 VALIDATION_NEGATIVES = 10  # a question
@@ -58,9 +58,9 @@ class RankerObjective:
         :param step: from 0.
         :returns: at most ``batch_size`` pairs.
         """
-        rng = np.random.default_rng([self._config.run.seed, step])
+        rng = self._sampler.rng(step)
         ratio = self._config.loss.negatives_per_positive
-        rows = self._sampler.rows(max(1, self._config.run.batch_size // (1 + ratio)), rng)
+        rows = self._sampler.rows(max(1, self._config.run.batch_size // (1 + ratio)), step, rng)
         return judged_batch(self._sampler, list(rows), ratio, self._template, rng)
 
     def compute(self, texts: Sequence[TokenIds]) -> torch.Tensor:

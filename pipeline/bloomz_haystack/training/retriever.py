@@ -16,9 +16,9 @@ from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
 from .config import LANGUAGE_PAIRS, TrainConfig
-from .data import Row
 from .grad_cache import Compute
 from .losses import info_nce
+from .rows import Row
 from .sampling import Contrast, RowSampler, contrast_batch
 
 MAX_LOGIT_SCALE = 100.0  # as CLIP clamps it
@@ -54,8 +54,7 @@ class RetrieverObjective:
         :param step: from 0.
         :returns: questions and passages.
         """
-        rng = np.random.default_rng([self._config.run.seed, step])
-        return contrast_batch(self._sampler, self._config.run.batch_size, rng)
+        return contrast_batch(self._sampler, self._config.run.batch_size, step)
 
     def compute(self, texts: Sequence[TokenIds]) -> torch.Tensor:
         """Embed texts.

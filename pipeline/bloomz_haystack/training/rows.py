@@ -37,7 +37,7 @@ class Row(NamedTuple):
     group: int  # rows of the same group have the same passage
     parallel: bool = False  # a sentence and its translation: each side asks for the other
     negatives: Sequence[Negative] = ()
-    id: str | int | None = None
+    id: Any = None  # text or number, as the file has it
 
 
 def parse_row(values: object) -> Row:
@@ -63,6 +63,18 @@ def parse_row(values: object) -> Row:
         raise BadRowError("'positive' has no text in English or in French")
     negatives = [_negative(negative) for negative in _list(values.get("negatives"))]
     return Row(queries, positives, passage_group(positives), negatives=negatives, id=values.get("id"))
+
+
+def hardest(row: Row, limit: int, false_negative: float) -> list[Negative]:
+    """Choose the negatives of a row that are worth training on.
+
+    :param row: with negatives.
+    :param limit: most of them.
+    :param false_negative: a score at or above it says that the passage answers after all.
+    :returns: the highest scores below that, hardest first; of equal scores the first.
+    """
+    true = [item for item in row.negatives if item.score < false_negative and item.group != row.group]
+    return sorted(true, key=lambda item: -item.score)[:limit]
 
 
 def passage_group(sides: Sides) -> int:

@@ -3,7 +3,8 @@
 A batch depends on the seed and the step alone, so that a run can be resumed. Knows nothing of files or of models.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy.typing as npt
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
 from .config import DataConfig
-from .data import Negative, Row, Rows, Sides
+from .rows import Negative, Row, Sides, hardest
+from .sources import Rows
 
 
 class Contrast(NamedTuple):
@@ -97,32 +99,89 @@ class Languages:
         return pairs[int(np.argmax(weights))]  # rounding
 
 
+class Stream:
+    """An endless stream, of which each step takes the rows that follow those of the steps before."""
+
+    def __init__(self, open_at: Callable[[int], Iterator[Row]]) -> None:
+        """Open nothing yet.
+
+        :param open_at: gives the rows after so many.
+        """
+        self._open_at = open_at
+        self._rows: Iterator[Row] | None = None
+        self._step = 0  # that takes the next rows
+
+    def go_to(self, step: int, taken: Callable[[int], int]) -> None:
+        """Stand where a step begins; the stream is only read from its beginning if that is not the next one.
+
+        :param step: from 0.
+        :param taken: tells how many rows an earlier step took.
+        """
+        if self._rows is None or step != self._step:
+            self._rows = self._open_at(sum(map(taken, range(step))))
+        self._step = step + 1
+
+    def next_row(self) -> Row:
+        """Take a row.
+
+        :returns: with token ids.
+        """
+        assert self._rows is not None, "go_to comes first"
+        return next(self._rows)
+
+
 class RowSampler:
     """Draw rows, and from a row the texts of each side."""
 
-    def __init__(self, sources: Sequence[Rows], word_starts: npt.NDArray[np.bool_], data: DataConfig) -> None:
+    def __init__(
+        self, sources: Sequence[Rows], word_starts: npt.NDArray[np.bool_], data: DataConfig, seed: int
+    ) -> None:
         """Keep the tokenised sources.
 
         :param sources: rows with token ids.
         :param word_starts: (V,) whether a token starts a word; spans start there.
         :param data: negatives, languages, share of inverse cloze.
+        :param seed: of the draws.
         """
         self._sources = [rows.train for rows in sources]
+        self._streams = {place: Stream(rows.stream) for place, rows in enumerate(sources) if rows.stream}
+        self._seed = seed
         weights = np.asarray([rows.source.weight for rows in sources], dtype=np.float64)
         self._weights = weights / weights.sum()
         self._word_starts = word_starts
         self._data = data
         self._languages = Languages(data.language_pairs)
 
-    def rows(self, count: int, rng: np.random.Generator) -> Iterator[Row]:
-        """Draw rows: a source by weight, then one of its rows uniformly.
+    def rng(self, step: int) -> np.random.Generator:
+        """Give what decides all draws of a step.
 
-        :param count: how many.
-        :param rng: of the step.
+        :param step: from 0.
+        :returns: the same generator for the same step.
+        """
+        return np.random.default_rng([self._seed, step])
+
+    def rows(self, count: int, step: int, rng: np.random.Generator) -> Iterator[Row]:
+        """Draw rows: a source by weight, then one of its rows uniformly, or the next one of its stream.
+
+        :param count: how many; of a run with streams always the same.
+        :param step: from 0.
+        :param rng: of the step, not used yet.
         :yields: rows.
         """
-        for pick in rng.choice(len(self._sources), size=count, p=self._weights):
-            yield self._sources[pick][rng.integers(len(self._sources[pick]))]
+        for place, stream in self._streams.items():
+            stream.go_to(step, partial(self._taken, place, count))
+        for pick in self._picks(count, rng):
+            if pick in self._streams:
+                yield self._streams[pick].next_row()
+            else:
+                yield self._sources[pick][rng.integers(len(self._sources[pick]))]
+
+    def _taken(self, place: int, count: int, step: int) -> int:
+        """Rows of a source in a batch."""
+        return int((self._picks(count, self.rng(step)) == place).sum())
+
+    def _picks(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        return rng.choice(len(self._sources), size=count, p=self._weights)
 
     def draw(self, row: Row, rng: np.random.Generator, negatives: Sequence[Negative] = ()) -> Drawn:
         """Give the texts of a row, each in a language that is drawn.
@@ -149,12 +208,7 @@ class RowSampler:
         :param row: with negatives.
         :returns: at most ``negatives`` of them, hardest first.
         """
-        true = [
-            negative
-            for negative in row.negatives
-            if negative.score < self._data.false_negative and negative.group != row.group
-        ]
-        return sorted(true, key=lambda negative: -negative.score)[: self._data.negatives]
+        return hardest(row, self._data.negatives, self._data.false_negative)
 
     def _span(self, ids: TokenIds, rng: np.random.Generator) -> TokenIds:
         starts = np.flatnonzero(self._word_starts[ids])
@@ -162,15 +216,16 @@ class RowSampler:
         return ids[start : start + int(rng.integers(4, 24))]
 
 
-def contrast_batch(sampler: RowSampler, size: int, rng: np.random.Generator) -> Contrast:
+def contrast_batch(sampler: RowSampler, size: int, step: int) -> Contrast:
     """Draw the batch of a retriever.
 
     :param sampler: of the rows.
     :param size: B, questions.
-    :param rng: of the step.
+    :param step: from 0.
     :returns: questions, positives, hard negatives.
     """
-    drawn = [sampler.draw(row, rng, sampler.hardest(row)) for row in sampler.rows(size, rng)]
+    rng = sampler.rng(step)
+    drawn = [sampler.draw(row, rng, sampler.hardest(row)) for row in sampler.rows(size, step, rng)]
     passages = [item.passage for item in drawn] + [text for item in drawn for text in item.negatives]
     groups = [item.groups[0] for item in drawn] + [group for item in drawn for group in item.groups[1:]]
     return Contrast([item.question for item in drawn], passages, np.asarray(groups, dtype=np.int64))

@@ -18,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from .card import model_card
 from .config import TrainConfig, bare_name, dump_config
-from .data import Rows
+from .sources import Rows, files_of
 
 RECORD_FILE = "training.json"
 PACKAGES = ("bloomz-haystack", "torch", "transformers", "tokenizers", "numpy")
@@ -83,7 +83,6 @@ def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def _source_record(rows: Rows) -> dict[str, Any]:
-    path = Path(rows.source.path)
     return {
         "path": bare_name(rows.source.path),
         "weight": rows.source.weight,
@@ -91,12 +90,8 @@ def _source_record(rows: Rows) -> dict[str, Any]:
         "rows": len(rows.train),
         "held_out": len(rows.validation),
         "bad_rows": len(rows.bad),
-        "sha256": {file.name: _sha256(file) for file in _files(path)},
+        "sha256": {file.name: _sha256(file) for file in files_of(Path(rows.source.path))},
     }
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 
 def _sha256(path: Path) -> str:

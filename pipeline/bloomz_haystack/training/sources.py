@@ -5,7 +5,6 @@ held out by its hash, so that it stays held out in every run, order and mixture.
 """
 
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,10 @@ from itertools import chain, count, islice
 from pathlib import Path
 
 from .config import Source
-from .file_rows import LINE_SUFFIXES, PARQUET_SUFFIX, Entry, line_entries, parquet_entries
+from .file_rows import PARQUET_SUFFIX, SQUAD_SUFFIX, SUFFIXES, Entry, line_entries, parquet_entries
 from .rows import BadRowError, Row, parse_row
 from .squad_rows import squad_entries, squad_language
-from .streamed_rows import file_stream, hub_entries
+from .streamed_rows import file_stream, hub_entries, is_on_hub
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +24,7 @@ VALIDATION_EVERY = 50  # one passage in 50 is held out
 SAMPLE = 5_000  # rows of a stream read first: those held out, and texts to learn a vocabulary from
 JUDGED_AFTER = 1_000  # rows of a stream before its share of bad ones can stop the run
 NAMED = 5  # bad rows named in the log
-SQUAD_SUFFIX = ".json"
 KINDS = "*.jsonl, *.jsonl.gz, *.parquet, or *.json in SQuAD format"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 Epoch = Callable[[int], Iterator[Entry]]
 
@@ -40,7 +37,7 @@ class Rows:
     train: list[Row] = field(default_factory=list)
     validation: list[Row] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)  # "FILE:LINE: what is wrong"
-    stream: Callable[[], Iterator[Row]] | None = None
+    stream: Callable[[int], Iterator[Row]] | None = None  # those after so many
 
 
 def read_rows(source: Source, seed: int = 0) -> Rows:
@@ -125,20 +122,10 @@ def files_of(path: Path) -> list[Path]:
     if not path.exists():
         raise ValueError(f"no such data: {path} is neither a file nor a folder, nor owner/name of a data set")
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    known = [file for file in files if file.name.endswith((*LINE_SUFFIXES, PARQUET_SUFFIX, SQUAD_SUFFIX))]
+    known = [file for file in files if file.name.endswith(SUFFIXES)]
     if not known:
         raise ValueError(f"{path}: nothing to read: expected {KINDS}")
     return known
-
-
-def is_on_hub(name: str) -> bool:
-    """Tell a data set of the Hub from a path.
-
-    :param name: as given.
-    :returns: whether it is ``owner/name`` and nothing of that name is on disk.
-    """
-    known = (*LINE_SUFFIXES, PARQUET_SUFFIX, SQUAD_SUFFIX)
-    return bool(_HUB_NAME.fullmatch(name)) and not name.endswith(known) and not Path(name).exists()
 
 
 def texts_of(sources: Sequence[Rows], budget: int) -> Iterator[str]:
@@ -167,15 +154,12 @@ def _epoch_of(path: str, seed: int) -> Epoch:
     return partial(file_stream, files, _file_entries, seed)
 
 
-def _endless(epoch: Epoch, name: str) -> Iterator[Row]:
-    for number in count():
-        empty = True
-        for row in good_rows(epoch(number), name, [], whole=False):
-            if not _held_out(row):
-                empty = False
-                yield row
-        if empty:
-            raise ValueError(f"{name}: no row to train on")
+def _endless(epoch: Epoch, name: str, skip: int) -> Iterator[Row]:
+    def rows() -> Iterator[Row]:
+        for number in count():
+            yield from (row for row in good_rows(epoch(number), name, [], whole=False) if not _held_out(row))
+
+    return islice(rows(), skip, None)
 
 
 def _file_entries(file: Path) -> Iterator[Entry]:

@@ -22,7 +22,7 @@ from haystack_integrations.common.bloomz.checkpoint import resolve
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
 from .config import LoraConfig, ModelConfig, TrainConfig
-from .data import Rows, texts_of
+from .sources import Rows, texts_of
 from .tokenizer import separate_pairs, train_tokenizer
 from .warm_start import log_idf, new_ranker, new_retriever
 

@@ -4,16 +4,30 @@ The order depends on the seed and the epoch alone. A run that goes on after an i
 beginning and skips what it had used: nothing but the step needs to be remembered.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .file_rows import Entry
+from .file_rows import SUFFIXES, Entry
 
 BUFFER = 5_000  # rows among which the next one is drawn; one of cmarkea/mmarco-contrastive takes about 75 KB
 SPLIT = "train"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def is_on_hub(name: str) -> bool:
+    """Tell a data set of the Hub from a path.
+
+    :param name: as given.
+    :returns: whether it is ``owner/name`` and nothing of that name is on disk.
+
+    >>> is_on_hub("cmarkea/mmarco-contrastive"), is_on_hub("data/pairs.jsonl.gz")
+    (True, False)
+    """
+    return bool(_HUB_NAME.fullmatch(name)) and not name.endswith(SUFFIXES) and not Path(name).exists()
 
 
 def hub_entries(name: str, seed: int, epoch: int, buffer: int = BUFFER) -> Iterator[Entry]:

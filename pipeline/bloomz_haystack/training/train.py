@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +20,18 @@ from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
 from .config import TrainConfig, load_config
-from .data import Row, Rows, read_rows, tokenize_rows
 from .grad_cache import compute_in_chunks
 from .loop import DivergedError, Objective, fit
 from .mining import mine
 from .processes import Team, join_team
 from .ranker import RankerObjective
 from .retriever import RetrieverObjective
+from .rows import Row
 from .sampling import RowSampler
 from .saving import run_record, save_checkpoint
+from .sources import Rows, read_rows
 from .starting import load_body, ranker_tokenizer, retriever_tokenizer, start_ranker, start_retriever
+from .token_rows import tokenize_rows
 from .tokenizer import pair_template, word_starts
 
 logger = logging.getLogger(__name__)
@@ -50,12 +53,11 @@ def train_retriever(
     config = load_config(config_path, data=data, base=base)
     team = join_team()
     torch.manual_seed(config.run.seed)
-    groups: dict[str, int] = {}
-    texts = [read_rows(source, groups) for source in config.data.sources]
+    texts = [read_rows(source, config.run.seed) for source in config.data.sources]
     tokenizer = retriever_tokenizer(config, texts)
     sources = _tokenized(texts, tokenizer, config)
     model = start_retriever(config, sources, len(tokenizer)).to(team.device)
-    sampler = RowSampler(sources, word_starts(tokenizer), config.data)
+    sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
     objective = RetrieverObjective(model, sampler, _held_out(sources, config), config)
     _run("retriever", objective, tokenizer, sources, config, team, out, resume)
 
@@ -79,11 +81,10 @@ def train_ranker(
     team = join_team()
     torch.manual_seed(config.run.seed)
     tokenizer = ranker_tokenizer(config)
-    groups: dict[str, int] = {}
-    sources = _tokenized([read_rows(source, groups) for source in config.data.sources], tokenizer, config)
+    sources = _tokenized([read_rows(source, config.run.seed) for source in config.data.sources], tokenizer, config)
     sources = [_with_negatives(rows, config, team) for rows in sources]
     model = start_ranker(config, sources, tokenizer).to(team.device)
-    sampler = RowSampler(sources, word_starts(tokenizer), config.data)
+    sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
     held_out = [row for row in _held_out(sources, config) if row.negatives]
     objective = RankerObjective(model, sampler, held_out, pair_template(tokenizer), config)
     _run("ranker", objective, tokenizer, sources, config, team, out, resume)
@@ -110,10 +111,11 @@ def _run(
 
 
 def _tokenized(texts: Sequence[Rows], tokenizer: PreTrainedTokenizerFast, config: TrainConfig) -> list[Rows]:
-    sources = [tokenize_rows(rows, tokenizer.backend_tokenizer, config.data.max_length) for rows in texts]
+    sources = [tokenize_rows(rows, tokenizer.backend_tokenizer, config.data) for rows in texts]
     for rows in sources:
         counts = len(rows.train), len(rows.validation), len(rows.bad)
-        logger.info("%s: %d rows to train on, %d held out, %d bad", Path(rows.source.path).name, *counts)
+        what = "first rows of a stream" if rows.stream else "rows to train on"
+        logger.info(f"%s: %d {what}, %d held out, %d bad", Path(rows.source.path).name, *counts)
     return sources
 
 
@@ -128,7 +130,7 @@ def _held_out(sources: Sequence[Rows], config: TrainConfig) -> list[Row]:
 
 def _with_negatives(rows: Rows, config: TrainConfig, team: Team) -> Rows:
     if not any(row.negatives for row in rows.train):
-        if not config.model.retriever:
+        if rows.stream or not config.model.retriever:
             raise ValueError(
                 f"{rows.source.path}: no row has negatives: mine them (bloomz mine), or let 'model.retriever' name the "
                 "model that finds them"
@@ -136,8 +138,8 @@ def _with_negatives(rows: Rows, config: TrainConfig, team: Team) -> Rows:
         model = load_body(config.model.retriever).to(team.device)
         embed = partial(_embed, model, config.run.chunk_tokens, team)
         train, validation = (mine(part, embed, config.run.seed) for part in (rows.train, rows.validation))
-        rows = Rows(rows.source, train, validation, rows.bad)
-    return Rows(rows.source, [row for row in rows.train if row.negatives], rows.validation, rows.bad)
+        rows = replace(rows, train=train, validation=validation)
+    return replace(rows, train=[row for row in rows.train if row.negatives])
 
 
 def _embed(model: BloomModel, chunk_tokens: int, team: Team, texts: Sequence[TokenIds]) -> torch.Tensor:

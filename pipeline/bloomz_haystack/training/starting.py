@@ -142,7 +142,8 @@ def _loaded(name: str, kind: Any, **options: Any) -> Any:  # noqa: ANN401
 
 def _prepared(model: PreTrainedModel, settings: ModelConfig) -> Any:  # noqa: ANN401
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        for layer in model.base_model.h:
+            layer.gradient_checkpointing = True  # read by the packed forward
     return _adapted(model, settings.lora) if settings.lora else model
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from transformers import BloomModel, PreTrainedTokenizerFast
@@ -37,6 +38,15 @@ from .tokenizer import pair_template, word_starts
 logger = logging.getLogger(__name__)
 
 
+class Prepared(NamedTuple):
+    """Everything that a run works on."""
+
+    kind: str  # "retriever" or "ranker"
+    objective: Objective
+    tokenizer: PreTrainedTokenizerFast
+    sources: list[Rows]
+
+
 def train_retriever(
     config_path: Path, out: Path, resume: bool = False, *, data: str | None = None, base: str | None = None
 ) -> None:
@@ -50,24 +60,14 @@ def train_retriever(
     :raises ValueError: for a bad configuration or bad data.
     :raises DivergedError: for a loss that is not a number.
     """
-    config = load_config(config_path, data=data, base=base)
-    team = join_team()
-    torch.manual_seed(config.run.seed)
-    texts = [read_rows(source, config.run.seed) for source in config.data.sources]
-    tokenizer = retriever_tokenizer(config, texts)
-    sources = _tokenized(texts, tokenizer, config)
-    model = start_retriever(config, sources, len(tokenizer)).to(team.device)
-    sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
-    objective = RetrieverObjective(model, sampler, _held_out(sources, config), config)
-    _run("retriever", objective, tokenizer, sources, config, team, out, resume)
+    config, team = load_config(config_path, data=data, base=base), join_team()
+    _run(prepare_retriever(config, team), config, team, out, resume)
 
 
 def train_ranker(
     config_path: Path, out: Path, resume: bool = False, *, data: str | None = None, base: str | None = None
 ) -> None:
     """Train a cross-encoder: cross-entropy on pairs, each positive with hard negatives.
-
-    The negatives are those of the rows; where rows have none, ``model.retriever`` finds some.
 
     :param config_path: YAML file, see ``TrainConfig``.
     :param out: folder to write; the best checkpoint so far stands there while it runs.
@@ -77,37 +77,59 @@ def train_ranker(
     :raises ValueError: for a bad configuration or bad data.
     :raises DivergedError: for a loss that is not a number.
     """
-    config = load_config(config_path, data=data, base=base)
-    team = join_team()
+    config, team = load_config(config_path, data=data, base=base), join_team()
+    _run(prepare_ranker(config, team), config, team, out, resume)
+
+
+def prepare_retriever(config: TrainConfig, team: Team) -> Prepared:
+    """Read the rows and start the bi-encoder.
+
+    :param config: of the run.
+    :param team: gives the device.
+    :returns: what the loop needs.
+    :raises ValueError: for bad data or a bad base.
+    """
+    torch.manual_seed(config.run.seed)
+    texts = [read_rows(source, config.run.seed) for source in config.data.sources]
+    tokenizer = retriever_tokenizer(config, texts)
+    sources = _tokenized(texts, tokenizer, config)
+    model = start_retriever(config, sources, len(tokenizer)).to(team.device)
+    sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
+    objective = RetrieverObjective(model, sampler, _held_out(sources, config), config)
+    return Prepared("retriever", objective, tokenizer, sources)
+
+
+def prepare_ranker(config: TrainConfig, team: Team) -> Prepared:
+    """Read the rows and start the cross-encoder.
+
+    Negatives are those of the rows; where rows have none, ``model.retriever`` finds some.
+
+    :param config: of the run.
+    :param team: gives the device.
+    :returns: what the loop needs.
+    :raises ValueError: for bad data or a bad base.
+    """
     torch.manual_seed(config.run.seed)
     tokenizer = ranker_tokenizer(config)
     sources = _tokenized([read_rows(source, config.run.seed) for source in config.data.sources], tokenizer, config)
     sources = [_with_negatives(rows, config, team) for rows in sources]
     model = start_ranker(config, sources, tokenizer).to(team.device)
     sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
-    held_out = [row for row in _held_out(sources, config) if row.negatives]
+    held_out = [row for row in _held_out(sources, config) if sampler.hardest(row)]
     objective = RankerObjective(model, sampler, held_out, pair_template(tokenizer), config)
-    _run("ranker", objective, tokenizer, sources, config, team, out, resume)
+    return Prepared("ranker", objective, tokenizer, sources)
 
 
-def _run(
-    kind: str,
-    objective: Objective,
-    tokenizer: PreTrainedTokenizerFast,
-    sources: Sequence[Rows],
-    config: TrainConfig,
-    team: Team,
-    out: Path,
-    resume: bool,
-) -> None:
+def _run(prepared: Prepared, config: TrainConfig, team: Team, out: Path, resume: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    record = run_record(kind, config, sources) if team.leads else {}
+    record = run_record(prepared.kind, config, prepared.sources) if team.leads else {}
 
     def save(step: int, found: dict[str, float]) -> None:
         if team.leads:
-            save_checkpoint(objective.model, tokenizer, {**record, "steps_done": step, "validation": found}, out)
+            told = {**record, "steps_done": step, "validation": found}
+            save_checkpoint(prepared.objective.model, prepared.tokenizer, told, out)
 
-    fit(objective, config, out, team, save, resume=resume)
+    fit(prepared.objective, config, out, team, save, resume=resume)
 
 
 def _tokenized(texts: Sequence[Rows], tokenizer: PreTrainedTokenizerFast, config: TrainConfig) -> list[Rows]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import BloomModel
 from transformers.models.bloom.modeling_bloom import BloomBlock
 
@@ -31,7 +32,10 @@ def last_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
     slopes = alibi_slopes(model.config.n_head, batch.input_ids.device)
     hidden = embed(model, batch)
     for layer in model.h[:-1]:
-        hidden = _layer(layer, hidden, batch, slopes)
+        if layer.gradient_checkpointing and torch.is_grad_enabled():  # training in little memory
+            hidden = checkpoint(_layer, layer, hidden, batch, slopes, use_reentrant=False, preserve_rng_state=False)
+        else:
+            hidden = _layer(layer, hidden, batch, slopes)
     return model.ln_f(_last_layer(model.h[-1], hidden, batch, slopes))
 
 

@@ -18,7 +18,14 @@ import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing import event_accumulator
-from transformers import AutoModel, AutoModelForSequenceClassification, BloomConfig, BloomForCausalLM, GPT2Config
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    PreTrainedModel,
+)
 
 from bloomz_haystack.training import loop, train
 from bloomz_haystack.training.config import DataConfig, Source, load_config
@@ -31,7 +38,7 @@ from bloomz_haystack.training.sampling import RowSampler, contrast_batch, judged
 from bloomz_haystack.training.sources import Rows
 from bloomz_haystack.training.starting import load_body
 from haystack_integrations.common.bloomz.forward import reference_last_hidden_states
-from haystack_integrations.common.bloomz.tokens import TokenIds
+from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
 ALONE = Team(0, 1, torch.device("cpu"))
 WORDS = {"english": ["tower", "river", "bank", "who", "built"], "french": ["tour", "Seine", "bord", "qui", "quand"]}
@@ -320,7 +327,7 @@ def test_any_bloom_is_a_base_and_gives_its_body(make_bloom: Callable[..., Path],
     torch.testing.assert_close(load_ranker(ranker, tmp_path).score.weight, head, atol=0, rtol=0)
 
 
-def load_ranker(base: Path, folder: Path) -> torch.nn.Module:
+def load_ranker(base: Path, folder: Path) -> PreTrainedModel:
     """Give the ranker that a run starts from."""
     return train.prepare_ranker(load_config(recipe(folder, base)), ALONE).objective.model
 
@@ -384,7 +391,7 @@ def test_negatives_are_the_hardest_without_false_ones_in_the_language_of_the_pos
 
 
 def test_a_ranker_sees_each_positive_with_its_ratio_of_negatives() -> None:
-    template = (ids(90), ids(91), ids(92))
+    template = SpecialTokens([90], [91], [92])
     rng = np.random.default_rng(0)
     batch = judged_batch(sampler(ROW), [ROW, ROW._replace(negatives=NEGATIVES[:1])], 2, template, rng)
     assert batch.labels.tolist() == [1, 0, 0, 1, 0]
@@ -488,7 +495,7 @@ class Scripted:
 
     width = 1
 
-    def __init__(self, model: torch.nn.Module, losses: Sequence[float], scores: Sequence[float]) -> None:
+    def __init__(self, model: PreTrainedModel, losses: Sequence[float], scores: Sequence[float]) -> None:
         self.model = model
         self.extra = [torch.nn.Parameter(torch.tensor(9.0))]
         self._losses, self._scores = list(losses), list(scores)
@@ -556,7 +563,8 @@ def test_the_temperature_is_clamped_and_comes_back(objective: Objective) -> None
     objective.after_step()
     assert objective.figures()["temperature"] == pytest.approx(0.01)
     cached(objective)
-    assert float(scale.grad) > 0  # clamped inside the loss, it would have none
+    assert scale.grad is not None
+    assert scale.grad > 0  # clamped inside the loss, it would have none
     gradients(objective)
     with torch.no_grad():
         scale.copy_(before)

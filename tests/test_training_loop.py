@@ -5,6 +5,8 @@ import hashlib
 import json
 import logging
 import math
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from tensorboard.backend.event_processing import event_accumulator
@@ -35,6 +38,7 @@ from bloomz_haystack.training.processes import Team
 from bloomz_haystack.training.retriever import mrr
 from bloomz_haystack.training.rows import Negative, Row
 from bloomz_haystack.training.sampling import RowSampler, contrast_batch, judged_batch
+from bloomz_haystack.training.saving import merged_weights
 from bloomz_haystack.training.sources import Rows
 from bloomz_haystack.training.starting import load_body
 from haystack_integrations.common.bloomz.forward import reference_last_hidden_states
@@ -187,8 +191,13 @@ def test_bfloat16_keeps_its_gradients_in_the_cache_and_is_near_float32(
     compute = loop._in_precision(objective, config, ALONE)
     loss = cached(objective, compute)
     found = gradients(objective)
-    kept_loss = cached(objective, compute, cached=False)
-    assert (loss, largest_difference(gradients(objective), found)) == (kept_loss, 0)
+    for checkpointing in (False, True):
+        for layer in objective.model.h:
+            layer.gradient_checkpointing = checkpointing
+        kept_loss = cached(objective, compute, cached=checkpointing)
+        assert (loss, largest_difference(gradients(objective), found)) == (kept_loss, 0)
+    for layer in objective.model.h:
+        layer.gradient_checkpointing = False
     assert 0 < largest_difference(found, plain) < 0.2  # rounded to 8 bits, and not float32 under another name
     assert {gradient.dtype for gradient in found.values()} == {torch.float32}
 
@@ -303,12 +312,32 @@ def test_adapters_alone_are_trained_resumed_and_merged(
     trained = {name for name, weight in prepared.objective.model.named_parameters() if weight.requires_grad}
     assert {name.split(".")[-3] for name in trained - {"score.weight"}} == {"lora_A", "lora_B"}
     merged, base = (load.from_pretrained(folder, dtype=torch.float32) for folder in (tmp_path / "whole", tiny_bloom))
+    whole, plain = (
+        {name.removeprefix("transformer.") for name in safetensors.torch.load_file(folder / "model.safetensors")}
+        for folder in (tmp_path / "whole", tiny_bloom)
+    )
+    assert whole - {"score.weight"} == plain
     moved = {
         name
         for name, weight in merged.base_model.state_dict().items()
         if not torch.allclose(weight, base.base_model.state_dict()[name], atol=2e-3)
     }
     assert {name.split(".")[-2] for name in moved} == {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}
+
+
+def test_merged_weights_compute_what_the_adapters_do(tiny_bloom: Path, tmp_path: Path) -> None:
+    path = recipe(tmp_path, tiny_bloom, model={"lora": {"rank": 3, "alpha": 5}})
+    objective = train.prepare_retriever(load_config(path), ALONE).objective
+    for name, weight in objective.model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    texts = objective.batch(0).texts
+    merged, base = AutoModel.from_pretrained(tiny_bloom), AutoModel.from_pretrained(tiny_bloom)
+    merged.load_state_dict(merged_weights(objective.model))
+    with torch.no_grad():
+        adapted = objective.compute(texts)
+        torch.testing.assert_close(adapted, reference_last_hidden_states(merged, texts), atol=1e-4, rtol=1e-5)
+        assert (adapted - reference_last_hidden_states(base, texts)).abs().max() > 0.1
 
 
 def test_any_bloom_is_a_base_and_gives_its_body(make_bloom: Callable[..., Path], tmp_path: Path) -> None:
@@ -454,6 +483,16 @@ def test_the_card_is_written_from_the_run(finished: Path) -> None:
     assert str(finished.parent) not in card
 
 
+def test_the_record_makes_the_same_model_again(finished: Path, tiny_bloom: Path) -> None:
+    config = finished.parent / "again.json"
+    record = json.loads((finished / "training.json").read_text(encoding="utf-8"))
+    assert record["settings"]["model"]["base"] == tiny_bloom.name  # no path of this machine
+    config.write_bytes((finished / "training.json").read_bytes())
+    train.train_retriever(config, finished.parent / "again", base=str(tiny_bloom))
+    again, first = ((folder / "model.safetensors").read_bytes() for folder in (finished.parent / "again", finished))
+    assert again == first
+
+
 def test_each_step_is_logged_and_drawn(finished: Path) -> None:
     log = figures(finished)
     assert [line["step"] for line in log] == [2, 4]
@@ -539,6 +578,26 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tiny_bloom: Path, tmp_path: P
         with pytest.raises(DivergedError, match=r"step 2 gave no number \(loss (nan|inf)"):
             run_scripted(tmp_path, tiny_bloom, [1, 1, bad], [0.1, 0.2])
         assert torch.load(tmp_path / "resume.pt", weights_only=True)["step"] == 2
+
+
+def test_a_full_disk_is_one_line_and_the_last_state_goes_on(tiny_bloom: Path, tmp_path: Path) -> None:
+    path = recipe(tmp_path, tiny_bloom)
+    train.train_retriever(path, tmp_path / "whole")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (20_000, 120_000):  # the weights do not fit; they do, the state does not
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            with pytest.raises(OSError, match=r"cannot write .*make room") as full:
+                train.train_retriever(path, tmp_path / "full")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert "\n" not in str(full.value)
+        assert not list((tmp_path / "full").glob("resume.pt*"))
+    train.train_retriever(path, tmp_path / "full")
+    assert not list((tmp_path / "full").glob("*.part"))
+    whole, after = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "full"))
+    assert whole == after
 
 
 def test_a_diverged_run_exits_with_1_and_a_mistake_with_2(

@@ -39,7 +39,7 @@ def model_card(record: dict[str, Any], model: PreTrainedModel, name: str) -> str
         f"A Bloom {kind} for French and English, trained with `bloomz-haystack` {_origin(base)}: {_shape(model)}.",
         USE[kind].format(name=name),
         "## Training",
-        _command(kind, name),
+        _command(kind),
         f"{_recipe(kind, settings)} This is the best of the checkpoints measured, after {record['steps_done']} of "
         f"{settings['run']['steps']} steps of {settings['run']['batch_size']}. Every setting, the SHA-256 of the data "
         "and the commit of the code are in `training.json`.",
@@ -62,17 +62,17 @@ def _shape(model: PreTrainedModel) -> str:
     config = model.config
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     return (
-        f"`{type(model).__name__}`, {config.n_layer} layers of width {config.hidden_size} with {config.n_head} heads, "
-        f"{config.vocab_size:,} tokens, {millions:,.1f} million parameters"
+        f"`{type(model).__name__}`, n_layer {config.n_layer}, hidden_size {config.hidden_size}, n_head "
+        f"{config.n_head}, {config.vocab_size:,} tokens, {millions:,.1f} million parameters"
     )
 
 
-def _command(kind: str, name: str) -> str:
+def _command(kind: str) -> str:
     return (
-        f"    bloomz train {kind} --config {name}.yaml --out {name}\n\n"
-        f"with the settings of `training.json` in `{name}.yaml`; or, where there is no command line, "
-        f"`python -m bloomz_haystack.training.train {kind}` with the same options, and under `accelerate launch -m` on "
-        "several GPUs."
+        f"    bloomz train {kind} --config training.json --out again\n\n"
+        "with the `training.json` of this folder and the data (and base, if a folder) beside it; or, where there is no "
+        f"command line, `python -m bloomz_haystack.training.train {kind}` with the same options, and under `accelerate "
+        "launch -m` on several GPUs."
     )
 
 

@@ -114,8 +114,8 @@ _AT_LEAST_ONE = ("max_length", "rank", "steps", "batch_size", "chunk_tokens", "s
 def load_config(path: Path, *, data: str | None = None, base: str | None = None) -> TrainConfig:
     """Read a training configuration.
 
-    :param path: YAML file; ``$NAME`` in its paths and model names is read from the environment, and paths are relative
-        to its folder.
+    :param path: YAML file, or the ``training.json`` of a run; ``$NAME`` in its paths and model names is read from the
+        environment, and paths are relative to its folder.
     :param data: takes the place of ``data.sources``.
     :param base: takes the place of ``model.base`` and of ``model.shape``.
     :returns: the configuration.
@@ -125,6 +125,8 @@ def load_config(path: Path, *, data: str | None = None, base: str | None = None)
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read the training configuration {path}: {' '.join(str(error).split())}") from error
+    if isinstance(values, dict):
+        values = values.get("settings", values)  # the record of a run holds more
     config: TrainConfig = _value(f"{path}", TrainConfig, {} if values is None else values)
     if data:
         data = data if is_on_hub(data) else str(Path(data).expanduser().absolute())
@@ -234,5 +236,7 @@ def _number(where: str, kind: type[int] | type[float], value: object) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < math.inf:
         number = None
     if number is None or kind(number) != number:
-        raise ValueError(f"{where} must be a {kind.__name__} of at least {least}, but got {value!r}")
+        raise ValueError(
+            f"{where} must be a {'whole ' if kind is int else ''}number of at least {least}, but got {value!r}"
+        )
     return kind(number)

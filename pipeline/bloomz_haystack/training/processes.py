@@ -1,9 +1,11 @@
 """The processes that train together, one a GPU: who computes what, and sums over all.
 
 One process needs nothing of this; more are started by ``accelerate launch`` (or torchrun), which set the variables read
-here. Every process holds the whole model. Knows nothing of models or data.
+here. Every process holds the whole model and reads all rows; several machines share the folder of the run. Knows
+nothing of models or data.
 """
 
+import logging
 import os
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -53,4 +55,6 @@ def join_team() -> Team:
         message = 'accelerate is needed to train on several processes: pip install "bloomz-haystack[train]"'
         raise ImportError(message) from error
     state = PartialState(cpu=not torch.cuda.is_available())
+    if state.process_index > 0:
+        logging.getLogger("bloomz_haystack").setLevel(logging.ERROR)  # one voice
     return Team(state.process_index, state.num_processes, state.device)

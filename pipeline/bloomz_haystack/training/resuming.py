@@ -42,6 +42,7 @@ def save_state(state: State, done: Progress) -> None:
 
     :param state: to write.
     :param done: so far.
+    :raises OSError: if the disk is full; the last state stays.
     """
     values = {
         "step": done.step,
@@ -52,7 +53,13 @@ def save_state(state: State, done: Progress) -> None:
         "schedule": state.schedule.state_dict(),
     }
     part = state.out / f"{STATE_FILE}.part"
-    torch.save(values, part)
+    try:
+        torch.save(values, part)
+    except RuntimeError as error:  # what torch makes of a full disk
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f"cannot write {part} ({str(error).splitlines()[0]}): make room, then go on with --resume"
+        ) from None
     part.replace(state.out / STATE_FILE)
 
 

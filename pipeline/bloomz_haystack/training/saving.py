@@ -5,14 +5,15 @@ The folder loads with ``AutoModel.from_pretrained`` and with the components. Tra
 
 import hashlib
 import json
+import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
@@ -50,19 +51,26 @@ def save_checkpoint(
     :param tokenizer: its tokenizer.
     :param record: of the run, with ``steps_done`` and ``validation``.
     :param out: the folder.
+    :raises OSError: if the disk is full; the last checkpoint stays.
     """
     weights = {name: weight.half().contiguous() for name, weight in merged_weights(model).items()}
     disable_progress_bar()  # of the shards: it would stand in the middle of ours
     with torch.device("meta"):
         plain = type(model)(model.config)  # what adapters were injected into is no longer one
     plain.config.dtype = torch.float16
-    with tempfile.TemporaryDirectory(dir=out) as folder:
-        plain.save_pretrained(folder, state_dict=weights)
-        tokenizer.save_pretrained(folder)
-        (Path(folder) / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        (Path(folder) / "README.md").write_text(model_card(record, plain, out.name), encoding="utf-8")
-        for file in Path(folder).iterdir():
-            file.replace(out / file.name)  # a run that is killed while it saves leaves the last checkpoint whole
+    part = out / "checkpoint.part"
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed while it saved
+    part.mkdir()
+    try:
+        plain.save_pretrained(part, state_dict=weights)
+    except SafetensorError as error:
+        raise OSError(f"cannot write to {out} ({error}): make room, then go on with --resume") from None
+    tokenizer.save_pretrained(part)
+    (part / RECORD_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (part / "README.md").write_text(model_card(record, plain, out.name), encoding="utf-8")
+    for file in part.iterdir():
+        file.replace(out / file.name)  # the last checkpoint stands whole until the next one does
+    part.rmdir()
 
 
 def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -74,12 +82,13 @@ def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
     weights = {}
     for name, weight in model.state_dict().items():
-        owner, _, rest = name.partition(".base_layer.")
-        if owner in adapted and not rest:
-            continue  # the adapter's own matrices
-        delta = adapted[owner].get_delta_weight("default") if rest == "weight" else 0
-        weights[f"{owner}.{rest}" if rest else name] = weight.detach() + delta if rest else weight.detach()
-    return weights
+        owner, below, rest = name.partition(".base_layer.")
+        if below:
+            delta = adapted[owner].get_delta_weight("default") if rest == "weight" else 0
+            weights[f"{owner}.{rest}"] = weight.detach() + delta
+        elif not any(name.startswith(f"{adapter}.") for adapter in adapted):  # the adapter's own matrices
+            weights[name] = weight.detach()
+    return {name: weight.detach() for name, weight in weights.items()}
 
 
 def _source_record(rows: Rows) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Whatever a checkpoint holds (a language model, a retriever, a ranker), its body 
 """
 
 import logging
+import sys
 from collections.abc import Sequence
 from itertools import chain, islice
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from haystack_integrations.common.bloomz.checkpoint import resolve
 from haystack_integrations.common.bloomz.tokens import TokenIds
@@ -133,6 +135,8 @@ def _whole(name: str, kind: type[PreTrainedModel], may_lack: Sequence[str], **op
 
 
 def _loaded(name: str, kind: Any, **options: Any) -> Any:  # noqa: ANN401
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     try:
         return kind.from_pretrained(resolve(name), **options)
     except Exception as error:  # Hub, file system, JSON and safetensors errors share no base class

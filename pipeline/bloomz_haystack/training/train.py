@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the last state of a run that was stopped")
     given = parser.parse_args()
     logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO"), format="%(asctime)s %(message)s")
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # a new head is no reason for a table
     train = train_retriever if given.kind == "retriever" else train_ranker
     try:
         train(given.config, given.out, given.resume, data=given.data, base=given.base)

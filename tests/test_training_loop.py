@@ -312,11 +312,11 @@ def test_adapters_alone_are_trained_resumed_and_merged(
     trained = {name for name, weight in prepared.objective.model.named_parameters() if weight.requires_grad}
     assert {name.split(".")[-3] for name in trained - {"score.weight"}} == {"lora_A", "lora_B"}
     merged, base = (load.from_pretrained(folder, dtype=torch.float32) for folder in (tmp_path / "whole", tiny_bloom))
-    whole, plain = (
+    saved, plain = (
         {name.removeprefix("transformer.") for name in safetensors.torch.load_file(folder / "model.safetensors")}
         for folder in (tmp_path / "whole", tiny_bloom)
     )
-    assert whole - {"score.weight"} == plain
+    assert saved - {"score.weight"} == plain
     moved = {
         name
         for name, weight in merged.base_model.state_dict().items()

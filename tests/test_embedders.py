@@ -38,6 +38,7 @@ EVERY_TEXT_PARAMETER: dict[str, Any] = {
     "config_kwargs": {"seq_length": 77},
     "revision": "v2",
     "max_length": 99,
+    "precision": "int8",
 }
 EVERY_DOCUMENT_PARAMETER = {
     **EVERY_TEXT_PARAMETER,

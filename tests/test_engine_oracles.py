@@ -231,7 +231,7 @@ def test_linears_are_packed_but_the_one_that_the_shortcut_reads(retriever: Check
 def test_a_packed_linear_equals_the_plain_one(rows: int) -> None:
     torch.manual_seed(0)
     plain, states, residual = nn.Linear(24, 72), torch.randn(rows, 24), torch.randn(rows, 72)
-    packed = linear.pack_linear(plain)
+    packed = linear.prepare_linear(plain, None)
     assert type(packed) is linear.PackedLinear
     with torch.inference_mode():
         for one, two in (
@@ -240,7 +240,7 @@ def test_a_packed_linear_equals_the_plain_one(rows: int) -> None:
             (linear.linear_add(packed, states, residual), linear.linear_add(plain, states, residual)),
         ):
             torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
-        broken = linear.linear_gelu(linear.pack_linear(nn.Linear(24, 72)), states)
+        broken = linear.linear_gelu(linear.prepare_linear(nn.Linear(24, 72), None), states)
     assert rows == 0 or (broken - two).abs().max() > 0.1, "an oracle that cannot tell two layers apart proves nothing"
 
 

@@ -40,6 +40,7 @@ EVERY_PARAMETER: dict[str, Any] = {
     "progress_bar": False,
     "max_length": 99,
     "batch_tokens": 512,
+    "precision": "int8",
 }
 
 

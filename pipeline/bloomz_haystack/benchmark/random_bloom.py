@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from haystack_integrations.common.bloomz.checkpoint import Placement, Task
-from haystack_integrations.common.bloomz.linear import pack_linear
+from haystack_integrations.common.bloomz.int8 import Precision
+from haystack_integrations.common.bloomz.linear import prepare_linear
 
 from .random_texts import ENGLISH, FRENCH
 
@@ -76,17 +77,18 @@ class _EveryToken(nn.Linear):
     """A linear layer like any other; the engine takes its shortcut only where it knows the layer's exact kind."""
 
 
-def switch_off_shortcut(model: PreTrainedModel) -> None:
+def switch_off_shortcut(model: PreTrainedModel, precision: Precision | None = None) -> None:
     """Have the engine compute the last layer for every token, as it computes the others.
 
     Else a model cut to 2 layers would save half its work where the whole one saves a 24th. The weights stay as they
     are, and so does the forward of Hugging Face.
 
     :param model: changed in place.
+    :param precision: of its other linears.
     """
     attention = model.base_model.h[-1].self_attention
-    attention.query_key_value = pack_linear(attention.query_key_value)
-    if type(attention.query_key_value) is nn.Linear:  # not packed here
+    attention.query_key_value = prepare_linear(attention.query_key_value, precision)
+    if type(attention.query_key_value) is nn.Linear:  # nothing is faster than plain here
         attention.query_key_value.__class__ = _EveryToken
 
 

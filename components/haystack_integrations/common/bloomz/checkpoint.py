@@ -17,7 +17,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, BloomForSequenceClassification, BloomModel, PreTrainedModel
 
-from .linear import pack_linears
+from .int8 import Precision, check_precision
+from .linear import prepare_body
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class LoadSettings(NamedTuple):
     model_kwargs: dict[str, Any] | None = None
     tokenizer_kwargs: dict[str, Any] | None = None
     config_kwargs: dict[str, Any] | None = None
+    precision: Precision | None = None
 
 
 @dataclass
@@ -74,13 +76,16 @@ _shelf_lock = threading.Lock()
 _loading_lock = threading.Lock()
 
 
-def choose_placement(device: str | None = None, dtype: torch.dtype | None = None) -> Placement:
+def choose_placement(
+    device: str | None = None, dtype: torch.dtype | None = None, precision: Precision | None = None
+) -> Placement:
     """Choose device and dtype: CUDA in bfloat16 where there is one, else the CPU in float32.
 
     :param device: force one ("cpu", "cuda:1", "mps"); None chooses.
     :param dtype: force one; None chooses.
+    :param precision: "int8" for linears of 8 bits, on a CPU, all the rest in float32.
     :returns: the choice and the reason, for the log.
-    :raises CheckpointError: if CUDA is asked for where there is none.
+    :raises CheckpointError: if CUDA is asked for where there is none, or "int8" where it cannot be.
 
     >>> choose_placement("cpu").dtype
     torch.float32
@@ -93,6 +98,10 @@ def choose_placement(device: str | None = None, dtype: torch.dtype | None = None
     # numbered, so that "cuda" and "cuda:0" share one copy
     chosen = torch.device(f"cuda:{torch.cuda.current_device()}" if name == "cuda" else name)
     why_device = "asked for" if device else ("CUDA is available" if chosen.type == "cuda" else "no CUDA device")
+    check_precision(precision)
+    if precision == "int8":
+        _check_int8(chosen, dtype)
+        return Placement(chosen, torch.float32, f"{chosen} ({why_device}), int8 linears (asked for), the rest float32")
     if dtype is not None:
         return Placement(chosen, dtype, f"{chosen} ({why_device}), {dtype} (asked for)")
     if chosen.type == "cuda" and torch.cuda.is_bf16_supported():
@@ -116,7 +125,7 @@ def open_checkpoint(
     """
     settings = settings or LoadSettings()
     dtype = _forced_dtype(settings.model_kwargs)
-    placement = choose_placement(device, dtype)
+    placement = choose_placement(device, dtype, settings.precision)
     key = json.dumps([model, task, str(placement.device), str(placement.dtype), *settings], sort_keys=True, default=str)
     with _loading_lock:
         with _shelf_lock:
@@ -168,6 +177,16 @@ def positive_label(config: Any) -> int:  # noqa: ANN401
     return matches[0]
 
 
+def _check_int8(device: torch.device, dtype: torch.dtype | None) -> None:
+    if dtype is not None:
+        raise CheckpointError(f"precision 'int8' and dtype {dtype} were both asked for: leave one of them out")
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        raise CheckpointError(
+            f"precision 'int8' runs on a CPU with oneDNN only, but the device is {device}: use device 'cpu', or leave "
+            "precision out"
+        )
+
+
 def _forced_dtype(model_kwargs: dict[str, Any] | None) -> torch.dtype | None:
     asked = (model_kwargs or {}).get("dtype", (model_kwargs or {}).get("torch_dtype"))
     if asked is None or isinstance(asked, torch.dtype):
@@ -195,7 +214,7 @@ def _load(model: str, task: Task, placement: Placement, token: str | None, setti
     wrapper = _from_hub(
         model, lambda: AutoTokenizer.from_pretrained(source, **{**(settings.tokenizer_kwargs or {}), **where})
     )
-    weights = _from_hub(model, lambda: _load_weights(source, task, config, placement, where, settings.model_kwargs))
+    weights = _from_hub(model, lambda: _load_weights(source, task, config, placement, where, settings))
     logger.info("%s: %s", model, placement.reason)
     return Checkpoint(
         name=model,
@@ -213,12 +232,14 @@ def _load_weights(
     config: Any,  # noqa: ANN401
     placement: Placement,
     where: dict[str, Any],
-    model_kwargs: dict[str, Any] | None,
+    settings: LoadSettings,
 ) -> PreTrainedModel:
-    kwargs = {key: value for key, value in (model_kwargs or {}).items() if key not in ("dtype", "torch_dtype")}
+    kwargs = {key: value for key, value in (settings.model_kwargs or {}).items() if key not in ("dtype", "torch_dtype")}
     architecture = BloomForSequenceClassification if task == "rank" else BloomModel
     # weights_only comes last: a pickle that runs code is never loaded, whatever the caller passes.
-    options = {**kwargs, **where, "config": config, "dtype": placement.dtype, "weights_only": True}
+    # To be cut to 8 bits, weights come in 16: the float32 model, 2.2 GB for Bloom-560m, is never in memory.
+    dtype = torch.float16 if settings.precision == "int8" else placement.dtype
+    options = {**kwargs, **where, "config": config, "dtype": dtype, "weights_only": True}
     weights, report = architecture.from_pretrained(source, **options, output_loading_info=True)
     missing = sorted(report["missing_keys"])
     if missing:
@@ -228,9 +249,9 @@ def _load_weights(
         )
     if "device_map" not in kwargs:
         weights = weights.to(placement.device)
-    weights = weights.eval().requires_grad_(False)
-    pack_linears(weights.base_model)
-    return weights
+    prepare_body(weights.base_model, settings.precision)
+    weights = weights.float() if settings.precision == "int8" else weights
+    return weights.eval().requires_grad_(False)
 
 
 def _from_hub(model: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 
+from .int8 import Precision, check_precision
+
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, Task
     from .encoder import Encoder
@@ -54,6 +56,7 @@ class EngineHolder(Generic[Engine]):
     config_kwargs: dict[str, Any] | None
     max_length: int | None
     batch_tokens: int = 2048
+    precision: Precision | None
 
     _engine: Engine | None = None
 
@@ -106,6 +109,7 @@ class EngineHolder(Generic[Engine]):
                 model_kwargs=self.model_kwargs,
                 tokenizer_kwargs=self.tokenizer_kwargs,
                 config_kwargs=self.config_kwargs,
+                precision=self.precision,
             ),
         )
 
@@ -113,7 +117,8 @@ class EngineHolder(Generic[Engine]):
         """Refuse at the door what would fail at the first run, and make the lock.
 
         :raises TypeError: if device or token is a bare string.
-        :raises ValueError: if the device is a map of devices, or a number of tokens is not positive.
+        :raises ValueError: if the device is a map of devices, a number of tokens is not positive, or the precision is
+            not known.
         """
         self._lock = threading.Lock()
         if self.device is not None and not hasattr(self.device, "to_torch_str"):
@@ -131,6 +136,7 @@ class EngineHolder(Generic[Engine]):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be > 0, but got {value}")
+        check_precision(self.precision)
 
     def _init_parameters(self) -> dict[str, Any]:
         """Read back every parameter of ``__init__``, in types that YAML can write."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import BloomModel
 
-PACKED_ROWS = 256  # oneDNN packs for a number of rows; from 16 to 2,048 the layout is the same
+from .int8 import PACKED_ROWS, HalfEmbedding, Int8Linear, Precision
 
 
 class PackedLinear(nn.Module):
@@ -61,7 +61,8 @@ def linear_gelu(linear: nn.Module, rows: torch.Tensor) -> torch.Tensor:
     :param rows: (T, in).
     :returns: (T, out).
     """
-    return linear.gelu(rows) if isinstance(linear, PackedLinear) else F.gelu(linear(rows), approximate="tanh")
+    fused = isinstance(linear, PackedLinear | Int8Linear)
+    return linear.gelu(rows) if fused else F.gelu(linear(rows), approximate="tanh")
 
 
 def linear_add(linear: nn.Module, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
@@ -75,28 +76,38 @@ def linear_add(linear: nn.Module, rows: torch.Tensor, residual: torch.Tensor) ->
     return linear.add(rows, residual) if isinstance(linear, PackedLinear) else linear(rows) + residual
 
 
-def pack_linears(model: BloomModel) -> None:
-    """Put packed layers in the place of plain ones, where that pays: in float32, on a CPU that has oneDNN.
+def prepare_body(model: BloomModel, precision: Precision | None) -> None:
+    """Put faster layers in the place of plain ones.
 
     The last projection stays as it is: the forward's shortcut reads its weight.
 
-    :param model: changed in place; Hugging Face's own forward still works on it.
+    :param model: changed in place, layer by layer, so that no more than one weight is there twice; Hugging Face's own
+        forward still works on it.
+    :param precision: as for ``prepare_linear``; "int8" also halves the bytes of the table of word vectors.
     """
-    for place, block in enumerate(model.h):
-        parents = [(block.self_attention, "dense"), (block.mlp, "dense_h_to_4h"), (block.mlp, "dense_4h_to_h")]
-        if place < len(model.h) - 1:
-            parents.append((block.self_attention, "query_key_value"))
-        for parent, name in parents:
-            setattr(parent, name, pack_linear(getattr(parent, name)))
+    for block in model.h:
+        for parent, name in (
+            (block.self_attention, "query_key_value"),
+            (block.self_attention, "dense"),
+            (block.mlp, "dense_h_to_4h"),
+            (block.mlp, "dense_4h_to_h"),
+        ):
+            if block is not model.h[-1] or name != "query_key_value":
+                setattr(parent, name, prepare_linear(getattr(parent, name), precision))
+    if precision == "int8":
+        model.word_embeddings = HalfEmbedding(model.word_embeddings)
 
 
-def pack_linear(linear: nn.Module) -> nn.Module:
-    """Pack one layer where that pays.
+def prepare_linear(linear: nn.Module, precision: Precision | None) -> nn.Module:
+    """Choose the engine of one layer.
 
     :param linear: any layer.
-    :returns: the packed one, or the same.
+    :param precision: "int8", or None for the same numbers as the layer's own.
+    :returns: the faster layer; the same one where there is none (on CUDA, below float32, for adapters).
     """
     if type(linear) is not nn.Linear or not torch.backends.mkldnn.is_available():
         return linear
+    if precision == "int8":
+        return Int8Linear(linear)
     fits = linear.weight.device.type == "cpu" and linear.weight.dtype == torch.float32
     return PackedLinear(linear) if fits else linear

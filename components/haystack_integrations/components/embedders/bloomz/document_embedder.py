@@ -9,6 +9,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 from tqdm import tqdm
 
+from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.passages import passage_text
 
@@ -50,6 +51,7 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         batch_tokens: int = 2048,
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
+        precision: Precision | None = None,
     ) -> None:
         """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
 
@@ -69,6 +71,8 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
         :param meta_fields_to_embed: metadata put before the content, in this order.
         :param embedding_separator: stands between the metadata and the content.
+        :param precision: "int8" for linears of 8 bits, on a CPU: about three times faster and half the memory, ranks
+            all but the same; None for the numbers of the model card.
         :raises ValueError: if a number of tokens is not positive or ``device`` is a map of devices.
         :raises TypeError: if ``device`` or ``token`` is a bare string.
         """
@@ -88,6 +92,7 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         self.batch_tokens = batch_tokens
         self.meta_fields_to_embed = meta_fields_to_embed
         self.embedding_separator = embedding_separator
+        self.precision = precision
         self._prepare()
 
     def _build(self) -> "Encoder":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from haystack import component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 
+from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.lease import EngineHolder
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
         config_kwargs: dict[str, Any] | None = None,
         revision: str | None = None,
         max_length: int | None = None,
+        precision: Precision | None = None,
     ) -> None:
         """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
 
@@ -56,6 +58,8 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
         :param config_kwargs: more arguments for loading the configuration.
         :param revision: branch, tag or commit on the Hub.
         :param max_length: tokens kept of a text, whose end is cut; None takes the model's ``seq_length``, else 2048.
+        :param precision: "int8" for linears of 8 bits, on a CPU: about three times faster and half the memory, ranks
+            all but the same; None for the numbers of the model card.
         :raises ValueError: if ``max_length`` is not positive or ``device`` is a map of devices.
         :raises TypeError: if ``device`` or ``token`` is a bare string.
         """
@@ -71,6 +75,7 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
         self.config_kwargs = config_kwargs
         self.revision = revision
         self.max_length = max_length
+        self.precision = precision
         self._prepare()
 
     def _build(self) -> "Encoder":

@@ -9,6 +9,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 from tqdm import tqdm
 
+from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.passages import passage_text
 
@@ -57,6 +58,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         progress_bar: bool = True,
         max_length: int | None = None,
         batch_tokens: int = 2048,
+        precision: Precision | None = None,
     ) -> None:
         """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
 
@@ -82,6 +84,8 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :param max_length: tokens kept of a pair; only the end of the document is cut, never the question. None takes
             the model's ``seq_length``, else 2048.
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
+        :param precision: "int8" for linears of 8 bits, on a CPU: about three times faster and half the memory, ranks
+            all but the same; None for the numbers of the model card.
         :raises ValueError: if ``top_k`` or a number of tokens is not positive, or ``device`` is a map of devices.
         :raises TypeError: if ``device`` or ``token`` is a bare string.
         """
@@ -106,6 +110,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         self.progress_bar = progress_bar
         self.max_length = max_length
         self.batch_tokens = batch_tokens
+        self.precision = precision
         self._prepare()
 
     def _build(self) -> "Scorer":

@@ -119,7 +119,7 @@ def test_scores_stay_near_those_of_float32(make_bloom: MakeBloom) -> None:
     folder = make_bloom(ranker=True, initializer_range=0.1)
     exact, short = (Scorer(opened(folder, "rank", precision)) for precision in (None, "int8"))
     expected = exact.score(TEXTS[0], TEXTS)
-    np.testing.assert_allclose(short.score(TEXTS[0], TEXTS), expected, atol=0.1 * np.ptp(expected), rtol=0)
+    assert np.abs(short.score(TEXTS[0], TEXTS) - expected).max() < 0.1 * np.ptp(expected)
 
 
 def test_every_weight_is_small_but_the_one_that_the_shortcut_reads(tiny_bloom: Path) -> None:
@@ -137,7 +137,8 @@ def test_every_weight_is_small_but_the_one_that_the_shortcut_reads(tiny_bloom: P
 
 
 def test_what_cannot_be_is_said_in_one_line(tiny_bloom: Path) -> None:
-    for component in (BloomzTextEmbedder, BloomzDocumentEmbedder, BloomzRanker):
+    components: list[Any] = [BloomzTextEmbedder, BloomzDocumentEmbedder, BloomzRanker]
+    for component in components:
         with pytest.raises(ValueError, match="precision must be None or 'int8', but got 'int4'"):
             component(precision="int4")
     with pytest.raises(ValueError, match="precision must be None or 'int8', but got 'int4'"):

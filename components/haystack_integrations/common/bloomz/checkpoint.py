@@ -237,8 +237,8 @@ def _load_weights(
     kwargs = {key: value for key, value in (settings.model_kwargs or {}).items() if key not in ("dtype", "torch_dtype")}
     architecture = BloomForSequenceClassification if task == "rank" else BloomModel
     # weights_only comes last: a pickle that runs code is never loaded, whatever the caller passes.
-    # To be cut to 8 bits, weights come in 16: the float32 model, 2.2 GB for Bloom-560m, is never in memory.
-    dtype = torch.float16 if settings.precision == "int8" else placement.dtype
+    # What is cut to 8 bits is read from the mapped file, layer by layer: it is never in memory all at once.
+    dtype = "auto" if settings.precision == "int8" else placement.dtype
     options = {**kwargs, **where, "config": config, "dtype": dtype, "weights_only": True}
     weights, report = architecture.from_pretrained(source, **options, output_loading_info=True)
     missing = sorted(report["missing_keys"])
@@ -249,9 +249,16 @@ def _load_weights(
         )
     if "device_map" not in kwargs:
         weights = weights.to(placement.device)
-    prepare_body(weights.base_model, settings.precision)
-    weights = weights.float() if settings.precision == "int8" else weights
-    return weights.eval().requires_grad_(False)
+    weights = weights.eval().requires_grad_(False)
+    if placement.device.type == "cpu" and prepare_body(weights.base_model, settings.precision):
+        _leave_file(weights)
+    return weights
+
+
+def _leave_file(weights: PreTrainedModel) -> None:
+    """Copy what prepared layers left behind, in float32, so that the mapped file and its pages are let go."""
+    for parameter in weights.parameters():
+        parameter.data = parameter.data.to(torch.float32, copy=True)
 
 
 def _from_hub(model: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401

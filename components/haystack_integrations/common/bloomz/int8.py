@@ -68,8 +68,8 @@ class Int8Linear(nn.Module):
         """
         super().__init__()
         weight = plain.weight.detach().float()  # (out, in)
-        scales = weight.abs().amax(1).clamp_min(TINY) / 127
-        integers = (weight / scales[:, None]).round().to(torch.int8)
+        scales = torch.linalg.vector_norm(weight, torch.inf, dim=1).clamp_min_(TINY).div_(127)
+        integers = (weight / scales[:, None]).round_().to(torch.int8)
         self.bias = nn.Parameter(plain.bias.detach().float(), requires_grad=False)
         self._packed = torch.ops.onednn.qlinear_prepack(integers, [PACKED_ROWS, weight.shape[1]])
         self._scales, self._zeros = scales, torch.zeros(len(scales), dtype=torch.int64)

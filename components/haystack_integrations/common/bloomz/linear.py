@@ -61,8 +61,9 @@ def linear_gelu(linear: nn.Module, rows: torch.Tensor) -> torch.Tensor:
     :param rows: (T, in).
     :returns: (T, out).
     """
-    fused = isinstance(linear, PackedLinear | Int8Linear)
-    return linear.gelu(rows) if fused else F.gelu(linear(rows), approximate="tanh")
+    if isinstance(linear, PackedLinear | Int8Linear):
+        return linear.gelu(rows)
+    return F.gelu(linear(rows), approximate="tanh")
 
 
 def linear_add(linear: nn.Module, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
@@ -76,7 +77,7 @@ def linear_add(linear: nn.Module, rows: torch.Tensor, residual: torch.Tensor) ->
     return linear.add(rows, residual) if isinstance(linear, PackedLinear) else linear(rows) + residual
 
 
-def prepare_body(model: BloomModel, precision: Precision | None) -> None:
+def prepare_body(model: BloomModel, precision: Precision | None) -> bool:
     """Put faster layers in the place of plain ones.
 
     The last projection stays as it is: the forward's shortcut reads its weight.
@@ -84,7 +85,9 @@ def prepare_body(model: BloomModel, precision: Precision | None) -> None:
     :param model: changed in place, layer by layer, so that no more than one weight is there twice; Hugging Face's own
         forward still works on it.
     :param precision: as for ``prepare_linear``; "int8" also halves the bytes of the table of word vectors.
+    :returns: whether any layer is another one now.
     """
+    changed = False
     for block in model.h:
         for parent, name in (
             (block.self_attention, "query_key_value"),
@@ -92,10 +95,14 @@ def prepare_body(model: BloomModel, precision: Precision | None) -> None:
             (block.mlp, "dense_h_to_4h"),
             (block.mlp, "dense_4h_to_h"),
         ):
-            if block is not model.h[-1] or name != "query_key_value":
-                setattr(parent, name, prepare_linear(getattr(parent, name), precision))
+            if block is model.h[-1] and name == "query_key_value":
+                continue
+            plain = getattr(parent, name)
+            setattr(parent, name, prepare_linear(plain, precision))
+            changed |= getattr(parent, name) is not plain
     if precision == "int8":
         model.word_embeddings = HalfEmbedding(model.word_embeddings)
+    return changed
 
 
 def prepare_linear(linear: nn.Module, precision: Precision | None) -> nn.Module:

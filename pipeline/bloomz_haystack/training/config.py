@@ -35,6 +35,7 @@ class DataConfig:
     """What is drawn for a step."""
 
     sources: tuple[Source, ...] = ()
+    validation: tuple[Source, ...] = ()  # measured at each save, instead of rows held out of the sources
     max_length: int = 256  # tokens kept of a text
     negatives: int = 10  # hardest negatives used of a row
     false_negative: float = 0.8  # a negative scored at or above it answers too: dropped
@@ -143,7 +144,8 @@ def dump_config(config: TrainConfig) -> dict[str, Any]:
     :returns: a dictionary that YAML and JSON can hold; absolute paths are cut to their names.
     """
     values = asdict(config)
-    values["data"]["sources"] = [{**source, "path": bare_name(source["path"])} for source in values["data"]["sources"]]
+    for key in ("sources", "validation"):
+        values["data"][key] = [{**source, "path": bare_name(source["path"])} for source in values["data"][key]]
     for key in ("base", "retriever"):
         if values["model"][key]:
             values["model"][key] = bare_name(values["model"][key])
@@ -168,11 +170,15 @@ def _checked(path: Path, config: TrainConfig) -> TrainConfig:
     unknown = sorted(set(data.language_pairs) - set(LANGUAGE_PAIRS))
     if unknown:
         raise ValueError(f"{path}: unknown language pair {unknown[0]!r}; known are {', '.join(LANGUAGE_PAIRS)}")
-    sources = tuple(replace(source, path=_data_path(path, source.path)) for source in data.sources)
+    data = replace(data, sources=_resolved(path, data.sources), validation=_resolved(path, data.validation))
     names: dict[str, Any] = {
         key: _expanded(path, value) for key in ("base", "retriever") if (value := getattr(model, key))
     }
-    return replace(config, data=replace(data, sources=sources), model=replace(model, **names))
+    return replace(config, data=data, model=replace(model, **names))
+
+
+def _resolved(path: Path, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    return tuple(replace(source, path=_data_path(path, source.path)) for source in sources)
 
 
 def _data_path(path: Path, name: str) -> str:

@@ -95,7 +95,7 @@ def prepare_retriever(config: TrainConfig, team: Team) -> Prepared:
     sources = _tokenized(texts, tokenizer, config)
     model = start_retriever(config, sources, len(tokenizer)).to(team.device)
     sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
-    objective = RetrieverObjective(model, sampler, _held_out(sources, config), config)
+    objective = RetrieverObjective(model, sampler, _held_out(sources, tokenizer, config), config)
     return Prepared("retriever", objective, tokenizer, sources)
 
 
@@ -115,7 +115,7 @@ def prepare_ranker(config: TrainConfig, team: Team) -> Prepared:
     sources = [_with_negatives(rows, config, team) for rows in sources]
     model = start_ranker(config, sources, tokenizer).to(team.device)
     sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
-    held_out = [row for row in _held_out(sources, config) if sampler.hardest(row)]
+    held_out = [row for row in _held_out(sources, tokenizer, config) if sampler.hardest(row)]
     objective = RankerObjective(model, sampler, held_out, pair_template(tokenizer), config)
     return Prepared("ranker", objective, tokenizer, sources)
 
@@ -141,11 +141,15 @@ def _tokenized(texts: Sequence[Rows], tokenizer: PreTrainedTokenizerFast, config
     return sources
 
 
-def _held_out(sources: Sequence[Rows], config: TrainConfig) -> list[Row]:
+def _held_out(sources: Sequence[Rows], tokenizer: PreTrainedTokenizerFast, config: TrainConfig) -> list[Row]:
     """Take rows to measure on: with a question, one a passage."""
+    parts = [rows.validation for rows in sources]
+    if config.data.validation:
+        given = _tokenized([read_rows(source) for source in config.data.validation], tokenizer, config)
+        parts = [[*rows.train, *rows.validation] for rows in given]
     chosen: dict[int, Row] = {}
-    for rows in sources:
-        fresh = {row.group: row for row in rows.validation if row.queries and not row.parallel}
+    for part in parts:
+        fresh = {row.group: row for row in part if row.queries and not row.parallel}
         chosen |= dict(list(fresh.items())[: config.data.validation_rows])
     return list(chosen.values())
 

@@ -63,8 +63,8 @@ def test_a_task_of_ours_gives_the_plain_figures(tiny_bloom: Path) -> None:
 
 
 def test_mteb_takes_it_for_an_encoder_and_knows_what_it_is(tiny_bloom: Path) -> None:
-    from mteb.models import EncoderProtocol
     from mteb.mocks.mock_tasks.retrieval import MockRetrievalTask
+    from mteb.models import EncoderProtocol
 
     model = MtebRetriever(str(tiny_bloom))
     assert isinstance(model, EncoderProtocol)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bloomz_haystack.training.rows import parse_row
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -21,6 +23,7 @@ PYTHON = [
     )
 ]
 SHELL = [line for language, code in BLOCKS if language == "sh" for line in code.splitlines() if line.strip()]
+PAGE = (ROOT / "notebooks/own-documents.md").read_text(encoding="utf-8")
 
 END = "=== end of a command ==="
 IN_ORDER = f"""
@@ -66,10 +69,34 @@ def test_shell_commands_run_in_order(tmp_path: Path) -> None:
         else:
             assert words[:2] in (["git", "clone"], ["cd", "bloomz-haystack"], ["pip", "install"]), line
     assert len(commands) >= 5
-    # One interpreter for all: each start would cost seconds of imports.
-    result = run([sys.executable, "-c", IN_ORDER, json.dumps(commands)], tmp_path)
+    assert all(run_in_order(commands, tmp_path))
+
+
+def run_in_order(commands: list[list[str]], folder: Path) -> list[str]:
+    """Give what each prints. One interpreter for all: each start would cost seconds of imports."""
+    result = run([sys.executable, "-c", IN_ORDER, json.dumps(commands)], folder)
     assert result.returncode == 0, result.stderr
-    assert [len(printed) > 0 for printed in result.stdout.split(END)[:-1]] == [True] * len(commands)
+    return result.stdout.split(END)[:-1]
+
+
+def test_the_page_on_your_own_documents_runs_as_written(tmp_path: Path) -> None:
+    for folder in ("pipeline", "notebooks"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    for name, settings in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(settings, encoding="utf-8")
+    commands = [
+        shlex.split(line)[1:]
+        for block in re.findall(r"^```sh\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    assert {command[0] for command in commands} == {"mine", "train", "benchmark", "index", "ask"}
+    printed = run_in_order(commands, tmp_path)
+    assert "27 questions" in printed[0]
+    assert "runs/retriever" in printed[4].replace(str(tmp_path), "")
+    for folder in ("runs/retriever", "runs/ranker"):
+        assert (tmp_path / folder / "README.md").exists()
+    rows = re.findall(r"^```json\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    assert [parse_row(json.loads(row)).queries["french"] for row in rows] == ["Qui paie après une fuite ?"]
 
 
 def test_the_first_forty_lines_hold_what_a_newcomer_looks_for() -> None:

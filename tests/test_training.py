@@ -222,6 +222,16 @@ def test_resume_refuses_another_configuration_a_torn_state_and_nothing(tmp_path:
         load_state(state)
 
 
+def test_a_run_is_measured_on_the_rows_given_for_it(retriever: Path, tmp_path: Path) -> None:
+    own = {"query": {"english": "river"}, "positive": {"english": "river bank"}}
+    (tmp_path / "watched.jsonl").write_text(json.dumps(own) + "\n", encoding="utf-8")
+    config = write_config(tmp_path, base=str(retriever), steps=1, save_every=1, validation=["watched.jsonl"])
+    train_retriever(config, tmp_path / "out")
+    last = figures(tmp_path / "out")[-1]
+    assert last["validation_mrr"] == last["mrr_english-english"] == 1.0  # one row: nothing to confuse it with
+    assert "mrr_french-french" not in last
+
+
 def test_words_are_the_same_with_and_without_accents_case_and_apostrophe(retriever: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(retriever)
     assert tokenizer("école")["input_ids"] == tokenizer("ECOLE")["input_ids"]

@@ -28,7 +28,7 @@ def bilingual_task() -> Any:  # noqa: ANN401
     from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
     from mteb.mocks.mock_tasks.retrieval import MockRetrievalTask
 
-    class Bilingual(MockRetrievalTask):  # type: ignore[misc]
+    class Bilingual(MockRetrievalTask):
         metadata = MockRetrievalTask.metadata.model_copy(update={"name": "Bilingual", "eval_splits": ["test"]})
 
         def load_data(self, **_: Any) -> None:  # noqa: ANN401

@@ -188,16 +188,21 @@ def of(*scores: list[float]) -> Ranking:
 
 
 def test_fusion_by_hand() -> None:
-    """Five passages, three candidates each; the right one is passage 0."""
-    fused = fuse([of([9, 8, 7, 0, 0]), of([0, 8, 7, 9, 0])], 5)(0, 1)[0]
-    np.testing.assert_allclose(fused, [1 / 61, 2 / 62, 2 / 63, 1 / 61, 0], rtol=1e-6)
-    shared = fuse([of([9, 9, 7, 0, 0])], 5, k=0)(0, 1)[0]
+    """Five passages, three candidates each; the right one is passage 0. Scores are told as shares of the highest."""
+    fused = fuse([of([9, 8, 7, 0, 0]), of([0, 8, 7, 9, 0])], [1, 1], 5, 60)(0, 1)[0]
+    np.testing.assert_allclose(fused, np.array([1 / 61, 2 / 62, 2 / 63, 1 / 61, 0]) * 61 / 2, rtol=1e-6)
+    shared = fuse([of([9, 9, 7, 0, 0])], [1], 5, 0)(0, 1)[0]
     np.testing.assert_allclose(shared, [1 / 1.5, 1 / 1.5, 1 / 3, 0, 0], rtol=1e-6)
+    weighed = fuse([of([9, 8, 7], [9, 8, 7]), of([7, 9, 8], [7, 9, 8])], [[1, 0], [1, 3]], 3, 1)(0, 2)
+    np.testing.assert_allclose(weighed, [[3 / 4, 5 / 6, 7 / 12], [1 / 2, 1, 2 / 3]], rtol=1e-6)
+    lost = of([9, 8, 7])
+    lost = lost._replace(candidate_scores=np.where(lost.candidate_scores < 9, -np.inf, lost.candidate_scores))
+    np.testing.assert_array_equal(fuse([lost], [1], 3, 2)(0, 1)[0], [1, 0, 0])
 
 
 def test_a_right_passage_in_nobodys_candidates_stands_in_the_middle_of_the_rest() -> None:
     first, second = of([0, 9, 8, 7, 1, 1, 1]), of([0, 9, 8, 7, 1, 1, 1])
-    ranked = rank(fuse([first, second], 7), [0], 7)
+    ranked = rank(fuse([first, second], [1, 1], 7, 60), [0], 7)
     assert (ranked.fair[0], ranked.optimistic[0]) == (5.5, 4)  # places 4..7
 
 
@@ -209,12 +214,12 @@ def test_fusion_over_all_passages_equals_a_plain_one() -> None:
     rankings = [plain_ranking(matrix, gold, 50) for matrix in matrices]
     plain = sum(np.stack([1 / (60 + gold_ranks(m, np.full(40, p))) for p in range(50)], 1) for m in matrices)
     assert isinstance(plain, np.ndarray)
-    expected = plain_ranking(plain.astype(np.float32), gold, 10)
-    assert_same(rank(fuse(rankings, 50), gold, 50, 10), expected)
-    flipped = rank(fuse(rankings[::-1], 50), gold, 50, 10)
+    expected = plain_ranking((plain * 61 / 3).astype(np.float32), gold, 10)
+    assert_same(rank(fuse(rankings, [1, 1, 1], 50, 60), gold, 50, 10), expected)
+    flipped = rank(fuse(rankings[::-1], [1, 1, 1], 50, 60), gold, 50, 10)
     np.testing.assert_array_equal(flipped.fair, expected.fair)
     with pytest.raises(ValueError, match="rankings of the same questions"):
-        fuse([rankings[0], of([1, 2, 3])], 50)
+        fuse([rankings[0], of([1, 2, 3])], [1, 1], 50, 60)
 
 
 def test_reranking_by_hand() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from haystack import Document
 from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner, Result
 
@@ -19,6 +20,8 @@ from bloomz_haystack.benchmark.report import worst_questions
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.scorer import Scorer, probabilities
+from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeHybridRetriever
+from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 Bloomz = Callable[..., Result]
 
@@ -164,7 +167,6 @@ def test_a_hybrid_fuses_and_unanswered_questions_tell_when_to_keep_silent(
     fused, reranked = read_run(out).rows
     assert len(fused.fair) == 4
     assert fused.unanswerable_score.shape == reranked.unanswerable_score.shape == (1,)
-    # by hand: reciprocal ranks of both systems, ties of BM25 sharing their middle place
     told = json.loads((out / "results.json").read_text())["rows"][1]["abstention"]
     scores = np.concatenate([reranked.first_score, reranked.unanswerable_score])
     right = np.concatenate([reranked.optimistic == 1, [False]])
@@ -174,6 +176,30 @@ def test_a_hybrid_fuses_and_unanswered_questions_tell_when_to_keep_silent(
     assert told["best"]["f1"] == pytest.approx(max(points))
     assert told["card"]["threshold"] == 0.8
     assert "| abstention |" in result.stdout
+
+
+def test_the_hybrid_is_what_the_retriever_of_the_store_gives(
+    bloomz: Bloomz, squad: Path, tmp_path: Path, tiny_bloom: Path
+) -> None:
+    """The row's ranks, and those of words alone, against the component asked question by question."""
+    out, (asked, contexts, gold) = tmp_path / "out", texts()
+    result = bloomz(*french(squad, out, "--systems", f"bm25-store,bm25-store+{tiny_bloom}"))
+    assert result.exit_code == 0, result.stderr
+    encoder = Encoder(open_checkpoint(str(tiny_bloom), "embed"))
+    store = QdrantEdgeDocumentStore(str(tmp_path / "store"), 24, hybrid=True)
+    documents = [Document(id=str(place), content=text) for place, text in enumerate(contexts)]
+    store.write_embeddings(documents, encoder.encode(contexts))
+    vectors = encoder.encode(asked)
+    for row, weights in zip(read_run(out).rows, ([0.0, 1.0], None), strict=True):
+        retriever = QdrantEdgeHybridRetriever(store, weights=weights)
+        for found, right, fair, score in zip(
+            retriever.run_batch(asked, vectors)["documents"], gold, row.fair, row.first_score, strict=True
+        ):
+            scores = {int(document.id): document.score or 0 for document in found}
+            own, rest = scores.get(int(right), 0), [scores.get(place, 0) for place in range(4)]
+            assert fair == sum(s > own for s in rest) + (1 + rest.count(own)) / 2
+            assert weights or score == pytest.approx(found[0].score)
+    store.close()
 
 
 def test_themes_and_worst_questions(bloomz: Bloomz, squad: Path, tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ def test_what_the_cards_say_of_the_models() -> None:
     assert [systems[f"bloomz-560m-retriever{version}"].metric for version in ("", "-v2")] == ["l2", "cosine"]
     assert systems["bloomz-3b-retriever"].pooling == "last"
     assert (systems["bm25"].stemming, systems["bm25-stemmed"].stemming) == (False, True)
-    assert systems["hybrid-tiny"].of == ("bm25-stemmed", "tiny-fr-en-retriever")
+    assert systems["hybrid-tiny"].of == ("bm25-store", "tiny-fr-en-retriever")
+    assert [systems[name].words for name in ("bm25", "bm25-stemmed", "bm25-store")] == ["bm25s", "bm25s", "store"]
     assert rankers["bloomz-560m-reranking"].context_first
     assert not rankers["camembert-cross-encoder"].context_first
 
@@ -137,7 +138,7 @@ def test_a_plus_fuses(tmp_path: Path) -> None:
     assert (fused.kind, fused.of, fused.label) == ("hybrid", ("bm25", "moi/modele"), "BM25 + moi/modele")
     assert [part.model for part in choice.parts(fused)] == ["", "moi/modele"]
     assert choice.parts(fused)[1].metric == "dot"
-    assert nested.of == ("bm25-stemmed", "tiny-fr-en-retriever", "e5-base")
+    assert nested.of == ("bm25-store", "tiny-fr-en-retriever", "e5-base")
     assert (alone.kind, choice.parts(alone)) == ("encoder", [alone])
     assert "moi/modele" not in systems
 

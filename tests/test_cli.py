@@ -189,6 +189,15 @@ def test_answer_shows_probability_cosine_source_and_text(bloomz: Bloomz, store: 
     assert "2 passages in the store; embed" in shown.stderr
 
 
+def test_index_and_ask_by_words_too(bloomz: Bloomz, store: Path, corpus: Path, tiny_ranker: Path) -> None:
+    assert bloomz("index", corpus, "--store", store, "--hybrid").exit_code == 0
+    asked = ("ask", "Eiffel tower?", "--store", store, "--ranker", tiny_ranker)
+    shown, plain = bloomz(*asked, "--hybrid"), bloomz(*asked, "--no-hybrid")
+    assert ["fused" in shown.stdout, "cosine" in plain.stdout, "fused" in plain.stdout] == [True, True, False]
+    found = json.loads(bloomz(*asked, "--json").stdout)["documents"]  # by itself, since the store keeps words
+    assert all((document["similarity"] > 0.75) == ("tower" in document["content"]) for document in found)
+
+
 def test_nothing_above_the_threshold_is_a_sentence(bloomz: Bloomz, store: Path, tiny_ranker: Path) -> None:
     asked = ("ask", "Où ?", "--store", store, "--ranker", tiny_ranker, "--threshold", 1)
     shown = bloomz(*asked)
@@ -238,6 +247,7 @@ def test_bundled_models_come_with_a_note(bloomz: Bloomz, capsys: pytest.CaptureF
         (["ask", "Où ?", "--store", "STORE", "--threshold", "nan"], "--threshold must be a probability from 0 to 1"),
         (["ask", "Où ?", "--store", "STORE", "--ranker", "no/where"], "cannot load 'no/where'"),
         (["ask", "Où ?", "--store", "STORE", "--model", "a/b"], "was made with the model"),
+        (["ask", "Où ?", "--store", "STORE", "--hybrid"], "keeps no words to search: add them with bloomz index"),
         (["ask", "Où ?", "--store", "CORPUS"], "is not a document store"),
         (["index", "missing.txt", "--store", "STORE"], "no such file or folder: missing.txt"),
         (["index", "CORPUS", "--store", "STORE", "--batch-tokens", "0"], "--batch-tokens must be > 0, but got 0"),

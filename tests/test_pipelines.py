@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,12 @@ from bloomz_haystack.indexing import Summary, index_files
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 FOLDER = Path(bloomz_haystack.__file__).parent
-BUILDERS: dict[str, Callable[[], Pipeline]] = {"index": index_pipeline, "ask": ask_pipeline}
+BUILDERS: dict[str, Callable[[], Pipeline]] = {
+    "index": index_pipeline,
+    "ask": ask_pipeline,
+    "index-hybrid": partial(index_pipeline, hybrid=True),
+    "ask-hybrid": partial(ask_pipeline, hybrid=True),
+}
 QUESTIONS = ["Où se trouve la tour Eiffel ?", "Where is the Eiffel tower?"]
 
 
@@ -47,7 +53,7 @@ def counts(summary: Summary) -> tuple[int, int, int, int]:
 # ---------------------------------------------------------------- YAML and Python
 
 
-@pytest.mark.parametrize("name", ["index", "ask"])
+@pytest.mark.parametrize("name", BUILDERS)
 def test_yaml_is_what_the_builder_dumps(name: str) -> None:
     loaded = Pipeline.loads((FOLDER / f"{name}.yaml").read_text())
     assert loaded == BUILDERS[name]()
@@ -83,10 +89,10 @@ def test_a_new_interpreter_loads_the_yaml_and_importing_is_light() -> None:
         "import sys, bloomz_haystack\n"
         "assert not {'torch', 'haystack'} & set(sys.modules), 'import bloomz_haystack is heavy'\n"
         "from haystack import Pipeline\n"
-        f"for name in ('index', 'ask'): print(len(Pipeline.loads(open(rf'{FOLDER}/{{name}}.yaml').read()).graph))\n"
+        f"for name in {tuple(BUILDERS)}: print(len(Pipeline.loads(open(rf'{FOLDER}/{{name}}.yaml').read()).graph))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == ("2\n3\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("2\n3\n2\n3\n", 0), done.stderr
 
 
 # ---------------------------------------------------------------- index
@@ -209,6 +215,37 @@ def test_answer_is_that_of_the_pipeline(
     assert all(score != cosine for _, score, cosine in expected)
     assert set(answer.seconds) == {"embed", "retrieve", "rank"}
     assert all(seconds > 0 for seconds in answer.seconds.values())
+
+
+def test_words_are_searched_whenever_the_store_keeps_them(
+    corpus: Path, tmp_path: Path, tiny_bloom: Path, tiny_ranker: Path
+) -> None:
+    store, question, settings = tmp_path / "store", QUESTIONS[1], {"ranker": str(tiny_ranker), "candidates": 6}
+    index_files([corpus], store, model=str(tiny_bloom))
+    assert not ask(question, store, **settings).hybrid  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"keeps no words to search: add them with bloomz index PATH --store .* --hybrid"
+    ):
+        ask(question, store, hybrid=True, **settings)  # type: ignore[arg-type]
+    assert counts(index_files([corpus], store, hybrid=True)) == (8, 0, 8, 0)  # nothing is embedded again
+    (corpus / "more.txt").write_text("Gustave Eiffel built towers.")
+    assert counts(index_files([corpus], store)) == (9, 1, 8, 0)  # and words go on being kept
+    answer = ask(question, store, **settings)  # type: ignore[arg-type]
+    assert answer.hybrid
+    pipeline = Pipeline.loads(
+        ask_pipeline(
+            store, model=str(tiny_bloom), ranker=str(tiny_ranker), embedding_dim=24, candidates=6, hybrid=True
+        ).dumps()
+    )
+    inputs = {"embedder": {"text": question}, "retriever": {"query": question}, "ranker": {"query": question}}
+    outputs = pipeline.run(inputs, include_outputs_from={"retriever"})
+    pipeline.get_component("retriever").document_store.close()  # type: ignore[attr-defined]
+    fused = {document.id: document.score for document in outputs["retriever"]["documents"]}
+    expected = [(document.id, document.score, fused[document.id]) for document in outputs["ranker"]["documents"]]
+    assert [(passage.id, passage.score, passage.similarity) for passage in answer.documents] == expected
+    texts = [document.content or "" for document in outputs["retriever"]["documents"]]
+    assert sum("tower" in text for text in texts[:2]) == 2  # by their words
+    assert not ask(question, store, hybrid=False, **settings).hybrid  # type: ignore[arg-type]
 
 
 def test_top_k_above_candidates_raises_the_candidates(

@@ -210,6 +210,7 @@ def test_yaml_keeps_every_setting(tmp_path: Path) -> None:
         indexed_meta_fields=["langue"],
         return_embedding=False,
         write_batch_size=11,
+        hybrid=True,
     )
     retriever = QdrantEdgeEmbeddingRetriever(
         store,
@@ -227,5 +228,5 @@ def test_yaml_keeps_every_setting(tmp_path: Path) -> None:
     assert settings == {name: getattr(retriever, name) for name in settings}
     assert len(settings) == 5
     assert store_settings == vars(store)
-    assert len(store_settings) == 7
+    assert len(store_settings) == 8
     assert not (tmp_path / "never made").exists()

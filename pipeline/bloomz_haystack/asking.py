@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 from haystack import Document, Pipeline
 
-from bloomz_haystack.choosing import choose_model, stored_dimension
+from bloomz_haystack.choosing import choose_hybrid, choose_model, stored_dimension
 from bloomz_haystack.pipelines import ask_pipeline
 
 
 class FoundPassage(NamedTuple):
-    """A passage of the answer: ``score`` is the ranker's probability, ``similarity`` the cosine of the retriever."""
+    """A passage of the answer: ``score`` is the ranker's probability, ``similarity`` the retriever's score.
+
+    That is the cosine, or in a hybrid search the fused score.
+    """
 
     id: str
     content: str
@@ -29,6 +32,7 @@ class Answer:
     query: str
     model: str
     ranker: str
+    hybrid: bool = False
     stored: int = 0  # passages in the store
     documents: list[FoundPassage] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "retrieve": 0.0, "rank": 0.0})
@@ -48,6 +52,7 @@ def ask(
     candidates: int = 50,
     top_k: int = 5,
     threshold: float | None = None,
+    hybrid: bool | None = None,
 ) -> Answer:
     """Find the passages that answer a question.
 
@@ -58,15 +63,17 @@ def ask(
     :param candidates: passages handed to the ranker; at least ``top_k`` are.
     :param top_k: most passages in the answer.
     :param threshold: lowest probability of relevance; None keeps all.
+    :param hybrid: search by words (BM25) too; None: if the store can.
     :returns: the answer; without passages if none passes the threshold, or the store is empty.
-    :raises ValueError: if there is no question, no store, a number is out of range, or the model is not the store's.
+    :raises ValueError: if there is no question, no store, a number is out of range, the model is not the store's, or it
+        keeps no words for a hybrid search.
     """
     store = Path(store)
     _check(question, candidates, top_k, threshold)
     dimension = stored_dimension(store)
     if dimension is None:
         raise ValueError(f"no store at {store}: make one with: bloomz index PATH --store {store}")
-    answer = Answer(question, choose_model(store, model, default=None), ranker)
+    answer = Answer(question, choose_model(store, model, default=None), ranker, choose_hybrid(store, hybrid))
     pipeline = ask_pipeline(
         store,
         model=answer.model,
@@ -76,6 +83,7 @@ def ask(
         top_k=top_k,
         threshold=threshold,
         progress_bar=False,
+        hybrid=answer.hybrid,
     )
     documents = pipeline.get_component("retriever").document_store  # type: ignore[attr-defined]
     try:
@@ -91,7 +99,7 @@ def ask(
 def _run(pipeline: Pipeline, answer: Answer) -> None:
     """Run the components one by one, as the pipeline would, with a clock between them.
 
-    The ranker puts its probability in the place of the cosine, so that is read in between.
+    The ranker puts its probability in the place of the retriever's score, so that is read in between.
     """
 
     def timed(step: str, run: Callable[..., Mapping[str, Any]], **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
@@ -102,7 +110,8 @@ def _run(pipeline: Pipeline, answer: Answer) -> None:
 
     embedder, retriever, ranker = (pipeline.get_component(name) for name in ("embedder", "retriever", "ranker"))
     embedding = timed("embed", embedder.run, text=answer.query)["embedding"]
-    found = timed("retrieve", retriever.run, query_embedding=embedding)["documents"]
+    words = {"query": answer.query} if answer.hybrid else {}
+    found = timed("retrieve", retriever.run, query_embedding=embedding, **words)["documents"]
     similarity = {document.id: document.score for document in found}
     ranked: list[Document] = timed("rank", ranker.run, query=answer.query, documents=found)["documents"]
     answer.documents = [

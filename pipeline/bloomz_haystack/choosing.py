@@ -43,6 +43,24 @@ def choose_model(folder: Path, asked: str | None, default: str | None) -> str:
     return kept
 
 
+def choose_hybrid(folder: Path, asked: bool | None) -> bool:
+    """Choose whether to search by words too: as asked, else whenever the store can.
+
+    :param folder: the store's folder.
+    :param asked: what the user asked for, if anything.
+    :returns: whether to.
+    :raises ValueError: if it is asked for and the store keeps no words.
+    """
+    description = read_description(folder)
+    kept = description is not None and description.hybrid
+    if asked and not kept:
+        raise ValueError(
+            f"the store at {folder} keeps no words to search: add them with bloomz index PATH --store {folder} "
+            "--hybrid, which embeds nothing again, or leave --hybrid out"
+        )
+    return kept if asked is None else asked
+
+
 def stored_dimension(folder: Path) -> int | None:
     """Read the numbers in a vector of a store, without opening it.
 

@@ -87,6 +87,9 @@ def index(
     prune: Annotated[
         bool, typer.Option("--prune", help="Also remove passages of files that are gone from the folders given.")
     ] = False,
+    hybrid: Annotated[
+        bool, typer.Option("--hybrid", help="Keep the words too (BM25); a store made without gets them.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Read files, cut them into passages, embed those that are new and keep them in a store."""
@@ -110,6 +113,7 @@ def index(
                 passage_words=passage_words,
                 prune=prune,
                 watcher=watcher,
+                hybrid=hybrid,
             )
         finally:
             watcher.stop()
@@ -132,6 +136,10 @@ def ask(
     threshold: Annotated[
         float | None, typer.Option(help="Lowest probability of relevance, 0 to 1.", show_default=False)
     ] = None,
+    hybrid: Annotated[
+        bool | None,
+        typer.Option("--hybrid/--no-hybrid", help="Search by words (BM25) too; default: if the store keeps them."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find the passages of a store that answer a question, best first."""
@@ -151,6 +159,7 @@ def ask(
             candidates=candidates,
             top_k=top_k,
             threshold=threshold,
+            hybrid=hybrid,
         )
         print_json(answer.as_json()) if json else show_answer(answer, threshold)
         _note_bundled(answer.model, answer.ranker)

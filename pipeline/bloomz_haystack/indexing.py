@@ -87,6 +87,7 @@ def index_files(
     passage_words: int = 150,
     prune: bool = False,
     watcher: Watcher | None = None,
+    hybrid: bool = False,
 ) -> Summary:
     """Bring a store up to date with files.
 
@@ -98,6 +99,8 @@ def index_files(
     :param passage_words: words in a passage.
     :param prune: also remove the passages of files that are gone from the folders given.
     :param watcher: told how it goes.
+    :param hybrid: keep the words of the passages too; a store made without gets those of all it holds. One that has
+        them goes on keeping them.
     :returns: what was done; ``problems`` names what could not be read.
     :raises ValueError: if a path does not exist, a number is out of range, or the store was made with another model.
     """
@@ -105,7 +108,7 @@ def index_files(
     splitter = Splitter(passage_words)
     found = find_files(map(Path, paths), leave_out=store)
     chosen = choose_model(store, model, default_model)
-    with _opened(store, chosen, batch_tokens) as (embedder, documents):
+    with _opened(store, chosen, batch_tokens, hybrid) as (embedder, documents):
         run = _Run(embedder, documents, splitter, Summary(chosen, str(store)), watcher or Unwatched())
         run.index(found)
         if prune:
@@ -115,7 +118,7 @@ def index_files(
 
 @contextmanager
 def _opened(
-    folder: Path, model: str, batch_tokens: int
+    folder: Path, model: str, batch_tokens: int, hybrid: bool
 ) -> Iterator[tuple[BloomzDocumentEmbedder, QdrantEdgeDocumentStore]]:
     """Give the two ends of the indexing pipeline, ready; the model is loaded only when a passage needs it."""
     dimension = stored_dimension(folder)
@@ -126,7 +129,7 @@ def _opened(
     else:
         probe = None
     pipeline = index_pipeline(
-        folder, model=model, embedding_dim=dimension, batch_tokens=batch_tokens, progress_bar=False
+        folder, model=model, embedding_dim=dimension, batch_tokens=batch_tokens, progress_bar=False, hybrid=hybrid
     )
     embedder = pipeline.get_component("embedder")
     store = pipeline.get_component("writer").document_store  # type: ignore[attr-defined]

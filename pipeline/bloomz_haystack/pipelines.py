@@ -1,4 +1,5 @@
-"""Model names, store path, limits -> the two Haystack pipelines, the same as ``index.yaml`` and ``ask.yaml``.
+"""Model names, store path, limits -> the two Haystack pipelines, the same as ``index.yaml`` and ``ask.yaml``
+or, with words beside the vectors, ``index-hybrid.yaml`` and ``ask-hybrid.yaml``.
 
 index:  documents -> vectors -> store
 ask:    question -> vector -> the nearest candidates -> the same, ranked by probability of relevance
@@ -12,7 +13,10 @@ from haystack.document_stores.types import DuplicatePolicy
 
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder, BloomzTextEmbedder
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
-from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeEmbeddingRetriever
+from haystack_integrations.components.retrievers.qdrant_edge import (
+    QdrantEdgeEmbeddingRetriever,
+    QdrantEdgeHybridRetriever,
+)
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 RETRIEVER = "cmarkea/bloomz-560m-retriever-v2"
@@ -29,6 +33,7 @@ def index_pipeline(
     embedding_dim: int = DIMENSION,
     batch_tokens: int = BATCH_TOKENS,
     progress_bar: bool = True,
+    hybrid: bool = False,
 ) -> Pipeline:
     """Build the pipeline that embeds documents and writes them to a store.
 
@@ -37,11 +42,12 @@ def index_pipeline(
     :param embedding_dim: numbers in a vector of that model.
     :param batch_tokens: tokens computed together.
     :param progress_bar: show one on stderr.
+    :param hybrid: keep the words of the documents too, for BM25.
     :returns: components ``embedder`` (input ``documents``) and ``writer``; a document already there is overwritten.
     """
     pipeline = Pipeline()
     embedder = BloomzDocumentEmbedder(model, batch_tokens=batch_tokens, progress_bar=progress_bar)
-    writer = DocumentWriter(document_store=_store(store, embedding_dim), policy=DuplicatePolicy.OVERWRITE)
+    writer = DocumentWriter(document_store=_store(store, embedding_dim, hybrid), policy=DuplicatePolicy.OVERWRITE)
     pipeline.add_component("embedder", embedder)
     pipeline.add_component("writer", writer)
     pipeline.connect("embedder.documents", "writer.documents")
@@ -58,6 +64,7 @@ def ask_pipeline(
     top_k: int = 5,
     threshold: float | None = None,
     progress_bar: bool = True,
+    hybrid: bool = False,
 ) -> Pipeline:
     """Build the pipeline that answers a question with ranked passages.
 
@@ -69,8 +76,9 @@ def ask_pipeline(
     :param top_k: most passages in the answer.
     :param threshold: lowest probability of relevance, 0 to 1; None keeps all.
     :param progress_bar: show one on stderr when many candidates are ranked.
+    :param hybrid: search by words (BM25) and by vectors.
     :returns: components ``embedder`` (input ``text``), ``retriever`` and ``ranker`` (input ``query``); give the
-        question to both.
+        question to both, and to ``retriever`` (input ``query``) if ``hybrid``.
     :raises ValueError: if a number is out of range.
     """
     if candidates < top_k:
@@ -79,7 +87,8 @@ def ask_pipeline(
         raise ValueError(f"threshold must be a probability from 0 to 1, but got {threshold}")
     pipeline = Pipeline()
     pipeline.add_component("embedder", BloomzTextEmbedder(model))
-    pipeline.add_component("retriever", QdrantEdgeEmbeddingRetriever(_store(store, embedding_dim), top_k=candidates))
+    retriever = QdrantEdgeHybridRetriever if hybrid else QdrantEdgeEmbeddingRetriever
+    pipeline.add_component("retriever", retriever(_store(store, embedding_dim, hybrid), top_k=candidates))
     pipeline.add_component(
         "ranker", BloomzRanker(ranker, top_k=top_k, score_threshold=threshold, progress_bar=progress_bar)
     )
@@ -88,6 +97,8 @@ def ask_pipeline(
     return pipeline
 
 
-def _store(path: str | Path, embedding_dim: int) -> QdrantEdgeDocumentStore:
+def _store(path: str | Path, embedding_dim: int, hybrid: bool) -> QdrantEdgeDocumentStore:
     # The field is indexed because each indexing run asks, file by file, what the store holds of it.
-    return QdrantEdgeDocumentStore(str(path), embedding_dim, indexed_meta_fields=[FILE_FIELD], return_embedding=False)
+    return QdrantEdgeDocumentStore(
+        str(path), embedding_dim, indexed_meta_fields=[FILE_FIELD], return_embedding=False, hybrid=hybrid
+    )

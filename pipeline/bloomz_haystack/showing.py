@@ -126,7 +126,7 @@ def show_answer(answer: Answer, threshold: float | None) -> None:
         print(f"No passage reaches a probability of {threshold:g}: lower --threshold, or ask otherwise.")  # noqa: T201
         return
     table = Table(show_edge=False, pad_edge=False, expand=False)
-    for name in ("#", "probability", "cosine"):
+    for name in ("#", "probability", "fused" if answer.hybrid else "cosine"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("passage", overflow="fold")
     for rank, passage in enumerate(answer.documents, start=1):

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from haystack_integrations.document_stores.qdrant_edge.fusion import fuse as fuse_lists
+
 from .blocks import Tally, absorb, start_tally
 from .space import Space
 
@@ -134,50 +136,39 @@ def vector_scores(queries: npt.NDArray[np.floating], passages: npt.NDArray[np.fl
     return block
 
 
-def fuse(rankings: Sequence[Ranking], passages: int, k: int = 60) -> ScoreBlock:
-    """Fuse several systems by reciprocal rank: a passage's score is the sum of 1 / (k + its place) over the systems.
+def fuse(rankings: Sequence[Ranking], weights: npt.ArrayLike, passages: int, rank_constant: float) -> ScoreBlock:
+    """Fuse several systems by weighted reciprocal rank, as ``QdrantEdgeHybridRetriever`` does and by its own function.
 
-    Only candidates have places, so give rankings as deep as the fusion should look; over a small corpus keep all P.
-    Candidates with equal scores share the middle of their places. A passage in nobody's candidates scores 0: a right
-    passage there ties with all others there, so its fair rank is the middle of what is left, never a lucky place.
+    Only candidates have places, and only those that score above minus infinity. Candidates with equal scores share the
+    middle of their places. A passage in nobody's candidates scores 0: a right passage there ties with all others there,
+    so its fair rank is the middle of what is left, never a lucky place.
 
-    :param rankings: of the same Q questions.
+    :param rankings: S of them, of the same Q questions.
+    :param weights: (S,), or (S, Q) where they differ from question to question.
     :param passages: P.
-    :param k: how little the first places count more than the next; 60 in Cormack et al. 2009.
+    :param rank_constant: how little the first places count more than the next.
     :returns: scores to be given to ``rank``.
     :raises ValueError: without rankings, or if they are not of the same questions.
     """
     if not rankings or len({len(ranking.fair) for ranking in rankings}) != 1:
         raise ValueError(f"expected rankings of the same questions, but got {[len(r.fair) for r in rankings]}")
+    questions = len(rankings[0].fair)
+    weight = np.broadcast_to(np.asarray(weights, np.float64).reshape(len(rankings), -1), (len(rankings), questions))
 
     def block(start: int, stop: int) -> npt.NDArray[np.float32]:
-        fused = np.zeros((stop - start, passages))
-        rows = np.arange(stop - start)[:, None]
-        for ranking in rankings:
-            places = shared_places(ranking.candidate_scores[start:stop])
-            fused[rows, ranking.candidates[start:stop]] += 1 / (k + places)
-        # float64 sums, told as float32: the same places in another order of systems stay a tie.
-        return fused.astype(np.float32)
+        fused = np.zeros((stop - start, passages), np.float32)
+        for row, question in zip(fused, range(start, stop), strict=True):
+            sides = [_hits(ranking, question) for ranking in rankings]
+            for place, score in fuse_lists(sides, weight[:, question].tolist(), rank_constant):
+                row[place] = score
+        return fused
 
     return block
 
 
-def shared_places(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Place of each candidate; equal ones share the middle of theirs.
-
-    :param scores: (Q, K), highest first.
-    :returns: (Q, K) float64, from 1.
-
-    >>> shared_places(np.array([[9.0, 5.0, 5.0, 1.0]])).tolist()
-    [[1.0, 2.5, 2.5, 4.0]]
-    """
-    columns = np.arange(scores.shape[1])
-    edge = np.ones((len(scores), 1), bool)
-    changed = scores[:, 1:] != scores[:, :-1]
-    first = np.maximum.accumulate(np.where(np.concatenate([edge, changed], 1), columns, 0), axis=1)
-    ends = np.where(np.concatenate([changed, edge], 1), columns, scores.shape[1])
-    last = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    return 1 + (first + last) / 2
+def _hits(ranking: Ranking, question: int) -> list[tuple[int, float]]:
+    found = zip(ranking.candidates[question].tolist(), ranking.candidate_scores[question].tolist(), strict=True)
+    return [(place, score) for place, score in found if score > -np.inf]
 
 
 def rerank(ranking: Ranking, gold: npt.ArrayLike, probabilities: npt.NDArray[np.floating]) -> Ranking:

@@ -15,6 +15,7 @@ import yaml
 Kind = Literal["bm25", "encoder", "hybrid"]
 Pooling = Literal["last", "mean", "cls"]
 Metric = Literal["cosine", "l2", "dot"]
+Words = Literal["bm25s", "store"]
 
 BUNDLED_FILE = Path(__file__).with_name("systems.yaml")
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -22,6 +23,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
     "pooling": get_args(Pooling),
     "metric": get_args(Metric),
+    "words": get_args(Words),
 }
 _FLAGS = {"stemming", "context_first"}
 
@@ -40,7 +42,8 @@ class System:
     query_prefix: str = ""
     passage_prefix: str = ""
     max_length: int | None = None  # tokens; None: the model's own
-    stemming: bool = False  # BM25: Snowball stemming and stop words
+    stemming: bool = False  # BM25 of bm25s: Snowball stemming and stop words
+    words: Words = "bm25s"  # BM25: of that library, or of QdrantEdgeDocumentStore
     of: tuple[str, ...] = ()  # hybrid: names of the systems fused
 
 

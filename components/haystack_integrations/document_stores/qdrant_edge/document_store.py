@@ -16,7 +16,9 @@ from qdrant_edge import CountRequest, Filter, PayloadSelector, ScrollRequest, Up
 
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
+from haystack_integrations.document_stores.qdrant_edge.hybrid_search import HybridSearch, add_words
 from haystack_integrations.document_stores.qdrant_edge.points import (
+    VECTOR,
     document_of,
     payload_of,
     point_id,
@@ -31,7 +33,7 @@ from haystack_integrations.document_stores.qdrant_edge.writing import check_docu
 SCROLL_PAGE = 1000  # documents
 
 
-class QdrantEdgeDocumentStore(MetadataStatistics):
+class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
     """Keeps documents and their embeddings in a folder, and finds the nearest ones by cosine similarity.
 
     Nothing is opened before the first use. Two stores of one process that name the same folder share it; a second
@@ -47,6 +49,7 @@ class QdrantEdgeDocumentStore(MetadataStatistics):
         indexed_meta_fields: list[str] | None = None,
         return_embedding: bool = True,
         write_batch_size: int = 1000,
+        hybrid: bool = False,
     ) -> None:
         """Describe the store; touch no file.
 
@@ -57,6 +60,8 @@ class QdrantEdgeDocumentStore(MetadataStatistics):
             as fast as no filter. Fields can be added later.
         :param return_embedding: whether `filter_documents` returns embeddings; a search has its own setting.
         :param write_batch_size: documents per update of the shard.
+        :param hybrid: keep the words of each document's content beside its vector, for `QdrantEdgeHybridRetriever`. A
+            store that was made without gets them when it is opened with True; one that has them keeps them under False.
         :raises ValueError: if an argument is out of range.
         """
         if embedding_dim <= 0:
@@ -74,6 +79,7 @@ class QdrantEdgeDocumentStore(MetadataStatistics):
         self.indexed_meta_fields = indexed_meta_fields
         self.return_embedding = return_embedding
         self.write_batch_size = write_batch_size
+        self.hybrid = hybrid
         self._handle: ShardHandle | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,6 +92,7 @@ class QdrantEdgeDocumentStore(MetadataStatistics):
             indexed_meta_fields=self.indexed_meta_fields,
             return_embedding=self.return_embedding,
             write_batch_size=self.write_batch_size,
+            hybrid=self.hybrid,
         )
 
     @classmethod
@@ -113,8 +120,10 @@ class QdrantEdgeDocumentStore(MetadataStatistics):
     def _shard(self) -> SharedShard:
         handle = self._handle
         if handle is None:
-            handle = open_shard(self.folder, self.embedding_dim, self.datatype)
+            handle = open_shard(self.folder, self.embedding_dim, self.datatype, self.hybrid)
             try:
+                if self.hybrid:
+                    add_words(handle.shard)
                 handle.shard.create_indexes(self.indexed_meta_fields or [])
             except BaseException:
                 handle.close()
@@ -186,7 +195,11 @@ class QdrantEdgeDocumentStore(MetadataStatistics):
         offset = None
         while True:
             request = ScrollRequest(
-                offset=offset, limit=SCROLL_PAGE, filter=where, with_payload=payload, with_vector=vector
+                offset=offset,
+                limit=SCROLL_PAGE,
+                filter=where,
+                with_payload=payload,
+                with_vector=[VECTOR] if vector else False,
             )
             with self._shard().reading() as edge:
                 records, offset = edge.scroll(request)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from qdrant_edge import Point, SparseVector
 
 from haystack_integrations.document_stores.qdrant_edge.facts import check_json, facts_of
+from haystack_integrations.document_stores.qdrant_edge.words import document_words
 
 VECTOR = "embedding"  # a named vector: a point may then have none, as a document without embedding does
 NAMESPACE = uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")  # the one of qdrant-haystack: same document, same point
@@ -78,29 +79,31 @@ def unit_vectors(embeddings: object, embedding_dim: int, names: Sequence[str]) -
     return UnitVectors(matrix.astype(np.float32), lengths * largest)
 
 
-def points_of(documents: Sequence[Document], units: UnitVectors) -> list[Point]:
+def points_of(documents: Sequence[Document], units: UnitVectors, words: bool = False) -> list[Point]:
     """Make one point for each document that has a vector.
 
     :param documents: B documents; their own `embedding` is not looked at.
     :param units: B unit vectors and norms.
+    :param words: whether the store keeps words beside the vectors.
     :returns: B points.
     """
     # A memoryview and not a row of the array, whose elements Edge would get as numpy scalars: 8 microseconds for 384
     # floats, 18 from a row, and 19 from a list with the making of the list.
     return [
-        _point(document, {VECTOR: memoryview(vector)}, norm)  # type: ignore[dict-item]  # Edge takes any sequence
+        _point(document, {VECTOR: memoryview(vector)}, norm, words)  # type: ignore[dict-item]  # Edge takes any sequence
         for document, vector, norm in zip(documents, units.vectors, units.norms.tolist(), strict=True)
     ]
 
 
-def points_without_vector(documents: Sequence[Document]) -> list[Point]:
-    """Make one point for each document that has no embedding: counted and filtered, never found by a search."""
-    return [_point(document, {}, 1.0) for document in documents]
+def points_without_vector(documents: Sequence[Document], words: bool = False) -> list[Point]:
+    """Make one point for each document that has no embedding: counted and filtered, found at most by its words."""
+    return [_point(document, {}, 1.0, words) for document in documents]
 
 
-def _point(document: Document, vector: Vector, norm: float) -> Point:
+def _point(document: Document, vector: Vector, norm: float, words: bool) -> Point:
     try:
-        return Point(point_id(document.id), vector, payload_of(document, norm))
+        vectors: Vector = {**vector, **document_words(document.content)} if words else vector
+        return Point(point_id(document.id), vectors, payload_of(document, norm))
     except (TypeError, ValueError) as error:
         # Edge explains a character it cannot store (a lone surrogate) in many lines about its own types.
         reason = str(error).splitlines()[0]

@@ -36,7 +36,7 @@ def search(
             query=Query.Nearest(query, using=VECTOR),
             filter=where,
             params=SearchParams(exact=True),  # no approximate graph, even if one was ever built
-            with_vector=return_embedding,
+            with_vector=[VECTOR] if return_embedding else False,
             with_payload=PayloadSelector.Exclude(["facts"]),
         )
         for query in queries.tolist()

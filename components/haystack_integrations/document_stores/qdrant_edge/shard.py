@@ -15,14 +15,18 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from haystack.document_stores.errors import DocumentStoreError
 from qdrant_edge import (
     Distance,
     EdgeConfig,
     EdgeShard,
+    EdgeSparseVectorParams,
     EdgeVectorParams,
+    Modifier,
     PayloadSchemaType,
     UpdateOperation,
     VectorStorageDatatype,
@@ -36,6 +40,7 @@ from haystack_integrations.document_stores.qdrant_edge.store_file import (
     read_description,
     write_description,
 )
+from haystack_integrations.document_stores.qdrant_edge.words import WORDS
 
 SHARD_FOLDER = "shard"
 DISK_RESERVE = 64_000_000  # bytes: a new segment of Edge's log takes 32 MB at once
@@ -110,9 +115,16 @@ class SharedShard:
 
         :param values: what to add or replace.
         """
+        with self.writing:
+            self.describe(info={**self.description.info, **values})
+
+    def describe(self, **changes: Any) -> None:  # noqa: ANN401
+        r"""Change fields of `store.json`.
+
+        :param \**changes: fields of `StoreDescription`.
+        """
         with self.writing, edge_errors(self.folder):
-            known = self.description
-            new = StoreDescription(known.embedding_dim, known.datatype, {**known.info, **values})
+            new = replace(self.description, **changes)
             write_description(self.folder, new)
             self.description = new
 
@@ -146,12 +158,13 @@ class ShardHandle:
         self._release()
 
 
-def open_shard(folder: Path, embedding_dim: int, datatype: str) -> ShardHandle:
+def open_shard(folder: Path, embedding_dim: int, datatype: str, hybrid: bool = False) -> ShardHandle:
     """Open the store in a folder, or share it if this process has it open, or make it.
 
     :param folder: absolute path.
     :param embedding_dim: what the caller expects the store to hold.
     :param datatype: likewise, "float32" or "float16".
+    :param hybrid: whether a new store keeps words beside the vectors; an old one stays as it is.
     :returns: a hold on the shard; close it to let other processes in.
     :raises ValueError: if the folder holds something else, or vectors of another dimension or datatype.
     :raises DocumentStoreError: if another process holds it, or it is damaged, or the disk fails.
@@ -159,7 +172,7 @@ def open_shard(folder: Path, embedding_dim: int, datatype: str) -> ShardHandle:
     with _REGISTRY, edge_errors(folder):
         shard = _OPEN.get(folder)
         description = shard.description if shard is not None else read_description(folder)
-        expected = StoreDescription(embedding_dim, datatype)
+        expected = StoreDescription(embedding_dim, datatype, hybrid=hybrid)
         if description is not None:
             _check_same(folder, description, expected)
         else:
@@ -171,7 +184,7 @@ def open_shard(folder: Path, embedding_dim: int, datatype: str) -> ShardHandle:
             _OPEN[folder] = shard
         shard.users += 1
         if _OPEN.get(folder) is not shard:  # released by the garbage collector a moment ago, in this very thread
-            return open_shard(folder, embedding_dim, datatype)
+            return open_shard(folder, embedding_dim, datatype, hybrid)
         return ShardHandle(shard)
 
 
@@ -207,7 +220,8 @@ def _load_or_create(folder: Path, description: StoreDescription) -> EdgeShard:
         params = EdgeVectorParams(
             size=description.embedding_dim, distance=Distance.Cosine, datatype=DATATYPES[description.datatype]
         )
-        EdgeShard.create(str(aside), EdgeConfig(vectors={VECTOR: params})).close()
+        words = {WORDS: EdgeSparseVectorParams(modifier=Modifier.Idf)} if description.hybrid else None
+        EdgeShard.create(str(aside), EdgeConfig({VECTOR: params}, words)).close()
         try:
             os.rename(aside, place)
         except OSError:

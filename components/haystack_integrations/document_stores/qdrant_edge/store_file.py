@@ -24,6 +24,7 @@ class StoreDescription:
     datatype: str
     info: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+    hybrid: bool = False  # whether words are kept beside the vectors; an older file does not say
 
 
 def read_description(folder: Path) -> StoreDescription | None:
@@ -56,7 +57,8 @@ def read_description(folder: Path) -> StoreDescription | None:
         description = StoreDescription(**data)
     except (ValueError, TypeError, KeyError) as error:
         raise DocumentStoreError(_damaged(file, f"{type(error).__name__}: {error}")) from error
-    if not isinstance(description.embedding_dim, int) or not isinstance(description.info, dict):
+    kinds = {"embedding_dim": int, "info": dict, "hybrid": bool}
+    if not all(isinstance(getattr(description, name), kind) for name, kind in kinds.items()):
         raise DocumentStoreError(_damaged(file, "a field has the wrong type"))
     return description
 

@@ -72,7 +72,8 @@ def write(
         bearing = [place for place in chosen if embeddings[place] is not None]
         for start in range(0, len(bearing), batch_size):
             points += _points(documents, embeddings, bearing[start : start + batch_size], shard)
-        points += points_without_vector([documents[place] for place in chosen if embeddings[place] is None])
+        bare = [documents[place] for place in chosen if embeddings[place] is None]
+        points += points_without_vector(bare, shard.description.hybrid)
         growth = sum(_growth(documents[place], shard.description.embedding_dim) for place in chosen)
         for start in range(0, len(points), batch_size):
             batch = points[start : start + batch_size]
@@ -93,7 +94,8 @@ def _points(
     batch = [documents[place] for place in places]
     names = [f"document {document.id!r:.200}" for document in batch]
     rows = embeddings[places] if isinstance(embeddings, np.ndarray) else [embeddings[place] for place in places]
-    return points_of(batch, unit_vectors(rows, shard.description.embedding_dim, names))
+    units = unit_vectors(rows, shard.description.embedding_dim, names)
+    return points_of(batch, units, shard.description.hybrid)
 
 
 def _choose(shard: SharedShard, documents: Sequence[Document], policy: DuplicatePolicy) -> list[int]:

@@ -1,3 +1,4 @@
 from haystack_integrations.components.retrievers.qdrant_edge.embedding_retriever import QdrantEdgeEmbeddingRetriever
+from haystack_integrations.components.retrievers.qdrant_edge.hybrid_retriever import QdrantEdgeHybridRetriever
 
-__all__ = ["QdrantEdgeEmbeddingRetriever"]
+__all__ = ["QdrantEdgeEmbeddingRetriever", "QdrantEdgeHybridRetriever"]

@@ -1,0 +1,183 @@
+"""`QdrantEdgeHybridRetriever`: a question and its vector -> the documents that match by words and by meaning.
+
+A thin shell over the store, which keeps the words of its documents (BM25) beside their vectors if it is made so.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.document_stores.types import FilterPolicy, apply_filter_policy
+
+from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT
+from haystack_integrations.document_stores.qdrant_edge.hybrid_search import CANDIDATES, WEIGHTS, check_fusion
+
+
+@component
+class QdrantEdgeHybridRetriever:
+    """Searches a `QdrantEdgeDocumentStore` by BM25 and by cosine similarity, and fuses the two by reciprocal rank.
+
+    Words find names, numbers and rare terms; vectors find what is said otherwise, or in the other language. The store
+    is made with `hybrid=True`; one that was made without gets its words when it is opened so, and embeds nothing again.
+    """
+
+    def __init__(
+        self,
+        document_store: QdrantEdgeDocumentStore,
+        *,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+        score_threshold: float | None = None,
+        return_embedding: bool = False,
+        candidates: int = CANDIDATES,
+        weights: list[float] | None = None,
+        weigh_by_coverage: bool = True,
+        rank_constant: int = RANK_CONSTANT,
+    ) -> None:
+        """Keep the settings; open nothing.
+
+        :param document_store: where to search.
+        :param filters: a Haystack filter for every search.
+        :param top_k: most documents per question.
+        :param filter_policy: whether filters given to `run` replace those above, or are merged with them.
+        :param score_threshold: keep the documents whose fused score is at least this. It tells places, not relevance:
+            1 is first in both searches.
+        :param return_embedding: whether the documents carry their embedding.
+        :param candidates: documents taken from each of the two searches; at least `top_k` are.
+        :param weights: of the vectors and of the words; None: 0.25 and 0.75. 0 leaves a side out.
+        :param weigh_by_coverage: multiply the weight of the words by the share of the question's words that the best
+            match by words holds: a question in another language than the documents then goes by its vector. False with
+            `weights=[1, 1]` and `rank_constant=60` is plain reciprocal rank fusion.
+        :param rank_constant: the k of reciprocal rank fusion: the higher, the less the first places count more than
+            the next.
+        :raises ValueError: if the store is of another kind, or a number is out of range.
+        """
+        given: object = document_store
+        if not isinstance(given, QdrantEdgeDocumentStore):
+            msg = f"document_store must be a QdrantEdgeDocumentStore, but got {type(document_store).__name__}"
+            raise ValueError(msg)
+        check_fusion(top_k, candidates, WEIGHTS if weights is None else weights, rank_constant)
+        self.document_store = document_store
+        self.filters = filters
+        self.top_k = top_k
+        self.filter_policy = (
+            filter_policy if isinstance(filter_policy, FilterPolicy) else FilterPolicy.from_str(filter_policy)
+        )
+        self.score_threshold = score_threshold
+        self.return_embedding = return_embedding
+        self.candidates = candidates
+        self.weights = weights
+        self.weigh_by_coverage = weigh_by_coverage
+        self.rank_constant = rank_constant
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the component for YAML."""
+        return default_to_dict(
+            self,
+            document_store=self.document_store.to_dict(),
+            filters=self.filters,
+            top_k=self.top_k,
+            filter_policy=self.filter_policy.value,
+            score_threshold=self.score_threshold,
+            return_embedding=self.return_embedding,
+            candidates=self.candidates,
+            weights=self.weights,
+            weigh_by_coverage=self.weigh_by_coverage,
+            rank_constant=self.rank_constant,
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "QdrantEdgeHybridRetriever":
+        """Make the component that `to_dict` described."""
+        parameters = dict(data["init_parameters"])
+        if isinstance(parameters.get("document_store"), dict):
+            parameters["document_store"] = QdrantEdgeDocumentStore.from_dict(parameters["document_store"])
+        return default_from_dict(cls, {**data, "init_parameters": parameters})
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self,
+        query: str,
+        query_embedding: list[float],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        return_embedding: bool | None = None,
+    ) -> dict[str, list[Document]]:
+        """Find the documents that match one question.
+
+        :param query: the question.
+        :param query_embedding: its vector, H floats.
+        :param filters: replaces or completes the filters of the component, as `filter_policy` says.
+        :param top_k: most documents; None: the setting of the component, as for the two below.
+        :param score_threshold: lowest fused score.
+        :param return_embedding: whether the documents carry their embedding.
+        :returns: {"documents": at most top_k documents, best first; score = fused score, from 0 to 1}.
+        :raises TypeError: if the question is not a string.
+        :raises ValueError: if top_k is not positive, the embedding does not fit the store, or the store keeps no words.
+        """
+        found = self.run_batch([query], [query_embedding], filters, top_k, score_threshold, return_embedding)
+        return {"documents": found["documents"][0]}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self,
+        query: str,
+        query_embedding: list[float],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        return_embedding: bool | None = None,
+    ) -> dict[str, list[Document]]:
+        """Do what `run` does, in a thread.
+
+        :param query: as for `run`.
+        :param query_embedding: as for `run`.
+        :param filters: as for `run`.
+        :param top_k: as for `run`.
+        :param score_threshold: as for `run`.
+        :param return_embedding: as for `run`.
+        :returns: as `run`.
+        """
+        return await asyncio.to_thread(
+            self.run, query, query_embedding, filters, top_k, score_threshold, return_embedding
+        )
+
+    def run_batch(
+        self,
+        queries: Sequence[str],
+        query_embeddings: np.ndarray | Sequence[list[float]],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        return_embedding: bool | None = None,
+    ) -> dict[str, list[list[Document]]]:
+        """Find the documents that match many questions: for evaluation, where one call is faster than many.
+
+        :param queries: B questions.
+        :param query_embeddings: (B, H) array, or B lists of H floats.
+        :param filters: as for `run`, for all the questions.
+        :param top_k: as for `run`.
+        :param score_threshold: as for `run`.
+        :param return_embedding: as for `run`.
+        :returns: {"documents": B lists, in the order of the questions}.
+        :raises TypeError: as `run`.
+        :raises ValueError: as `run`.
+        """
+        documents = self.document_store.query_hybrid_batch(
+            queries,
+            query_embeddings,
+            filters=apply_filter_policy(self.filter_policy, self.filters, filters),
+            top_k=self.top_k if top_k is None else top_k,
+            candidates=self.candidates,
+            weights=WEIGHTS if self.weights is None else self.weights,
+            weigh_by_coverage=self.weigh_by_coverage,
+            rank_constant=self.rank_constant,
+            score_threshold=self.score_threshold if score_threshold is None else score_threshold,
+            return_embedding=self.return_embedding if return_embedding is None else return_embedding,
+        )
+        return {"documents": documents}

@@ -1,0 +1,233 @@
+"""Questions as text and as unit vectors -> the documents that match by words and by meaning, from an open shard.
+
+Two exact searches, by words (words.py) and by vectors, fused by rank (fusion.py). Also gives an older store its words.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from haystack import Document
+from numpy.typing import NDArray
+from qdrant_edge import (
+    EdgeShard,
+    Filter,
+    Modifier,
+    PayloadSelector,
+    PointVectors,
+    Query,
+    QueryBatchRequest,
+    QueryRequest,
+    ScrollRequest,
+    SearchParams,
+    SparseVector,
+    UpdateOperation,
+)
+
+from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
+from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
+from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, fuse
+from haystack_integrations.document_stores.qdrant_edge.points import VECTOR, document_of, unit_vectors
+from haystack_integrations.document_stores.qdrant_edge.search import QUERY_BATCH
+from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
+from haystack_integrations.document_stores.qdrant_edge.words import WORDS, document_words, question_words
+
+Hits = list[tuple[str, float]]  # point and score, best first
+
+CANDIDATES = 100
+# Of the vectors and of the words. MRR (%) with the first tiny retriever, on questions held out of its training sets
+# (French, English, French to English law) and on SQuAD, PIAF, French to English SQuAD:
+#   these, words weighed by coverage       71.6  70.7  42.1    86.2  79.6  48.6
+#   these, coverage not looked at          71.9  72.1  17.7    87.1  80.9  44.2
+#   equal weights, rank constant 60        63.7  61.4  25.6    73.5  69.4  47.9
+#   words alone / vectors alone            72.3  72.1  10.0    87.6  80.6  41.2 / 49.9  54.4  49.9    57.4  53.6  36.7
+WEIGHTS = (0.25, 0.75)
+PAGE = 1000  # documents given their words in one update
+
+
+def search_words(
+    edge: EdgeShard, questions: Sequence[SparseVector], where: Filter | None, limit: int
+) -> tuple[list[Hits], list[float]]:
+    """Find the documents that share words with each question.
+
+    :param edge: of a store that keeps words.
+    :param questions: B of them, as `question_words` gives.
+    :param where: which documents may be found; None: all.
+    :param limit: most documents per question.
+    :returns: B lists of hits with their BM25 score, and the coverage of each question: the share of its words that the
+        best hit holds. It is low where question and documents are of two languages: BM25 then knows little.
+    """
+    found = _hits(edge, [Query.Nearest(question, using=WORDS) for question in questions], where, limit)
+    best: list[Any] = list({hits[0][0] for hits in found if hits})
+    records: Sequence[Any] = edge.retrieve(best, with_payload=False, with_vector=[WORDS])
+    held = {str(record.id): set(record.vector[WORDS].indices) for record in records}
+    coverage = [
+        len(held[hits[0][0]].intersection(question.indices)) / len(question.indices) if hits else 0.0
+        for hits, question in zip(found, questions, strict=True)
+    ]
+    return found, coverage
+
+
+def search_vectors(edge: EdgeShard, queries: NDArray[np.float32], where: Filter | None, limit: int) -> list[Hits]:
+    """Find the points nearest to each query, by exact search.
+
+    :param edge: the shard.
+    :param queries: (B, H) unit vectors.
+    :param where: as for `search_words`.
+    :param limit: as for `search_words`.
+    :returns: B lists of hits with their cosine similarity.
+    """
+    return _hits(edge, [Query.Nearest(query, using=VECTOR) for query in queries.tolist()], where, limit)
+
+
+def add_words(shard: SharedShard) -> None:
+    """Give its words to a store that was made without; one that has them is left alone.
+
+    A process killed here leaves a store without words, as it was; the next one begins again.
+
+    :param shard: the open shard.
+    """
+    with shard.writing:
+        if shard.description.hybrid:
+            return
+        with shard.changing() as edge:
+            edge.update(UpdateOperation.create_sparse_vector(WORDS, Modifier.Idf))
+        offset = None
+        while True:
+            page = ScrollRequest(offset=offset, limit=PAGE, with_payload=["content"], with_vector=False)
+            with shard.reading() as edge:
+                records, offset = edge.scroll(page)
+            texts = {record.id: (record.payload or {}).get("content") for record in records}
+            points = [
+                PointVectors(point, {**words}) for point, text in texts.items() if (words := document_words(text))
+            ]
+            with shard.changing(growth=8 * sum(len(text or "") for text in texts.values())) as edge:
+                edge.update(UpdateOperation.update_vectors(points))
+            if offset is None:
+                break
+        with shard.changing() as edge:
+            edge.flush()  # before store.json says that the words are there
+        shard.describe(hybrid=True)
+
+
+class HybridSearch:
+    """Search by words and by vectors as a method of a document store."""
+
+    embedding_dim: int
+
+    def _shard(self) -> SharedShard:
+        raise NotImplementedError
+
+    def query_hybrid_batch(
+        self,
+        queries: Sequence[str],
+        query_embeddings: Sequence[Sequence[float] | np.ndarray] | np.ndarray,
+        *,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        candidates: int = CANDIDATES,
+        weights: Sequence[float] = WEIGHTS,
+        weigh_by_coverage: bool = True,
+        rank_constant: float = RANK_CONSTANT,
+        score_threshold: float | None = None,
+        return_embedding: bool = False,
+    ) -> list[list[Document]]:
+        """Find the documents that match each question by BM25 and by cosine, fused by reciprocal rank.
+
+        :param queries: B questions.
+        :param query_embeddings: (B, H) array, or B sequences of H numbers.
+        :param filters: a Haystack filter for all the questions.
+        :param top_k: most documents per question.
+        :param candidates: documents taken from each of the two searches; at least `top_k` are.
+        :param weights: of the vectors and of the words; 0 leaves a side out.
+        :param weigh_by_coverage: multiply the weight of the words by the share of the question's words that the best
+            match by words holds: a question in another language than the documents then goes by its vector.
+        :param rank_constant: of the fusion: the higher, the less the first places count more than the next.
+        :param score_threshold: keep the documents whose fused score is at least this.
+        :param return_embedding: whether the documents carry their embedding.
+        :returns: B lists of documents, best first; score = fused score, from 0 to 1: 1 is first in both searches.
+        :raises ValueError: if a number is out of range, a query cannot be compared, or the store keeps no words.
+        :raises TypeError: if a question is not a string.
+        :raises FilterError: if the filter is malformed.
+        """
+        check_fusion(top_k, candidates, weights, rank_constant)
+        if len(queries) != len(query_embeddings):
+            msg = f"expected an embedding for each of the {len(queries)} questions, but got {len(query_embeddings)}"
+            raise ValueError(msg)
+        where = edge_filter(filters)
+        names = [f"query {place}" for place in range(len(queries))]
+        units = unit_vectors(query_embeddings, self.embedding_dim, names).vectors
+        words = [question_words(query) for query in queries]
+        shard = self._shard()
+        if not shard.description.hybrid:
+            msg = (
+                f"the store at {shard.folder} keeps no words beside its vectors: open it with "
+                "QdrantEdgeDocumentStore(..., hybrid=True), which adds them and embeds nothing again"
+            )
+            raise ValueError(msg)
+        limit, found = max(candidates, top_k), []
+        for start in range(0, len(words), QUERY_BATCH):
+            batch = slice(start, start + QUERY_BATCH)
+            with shard.reading() as edge:
+                by_vectors = search_vectors(edge, units[batch], where, limit)
+                by_words, coverage = search_words(edge, words[batch], where, limit)
+                for near, matching, covered in zip(by_vectors, by_words, coverage, strict=True):
+                    trust = weights[1] * covered if weigh_by_coverage else weights[1]
+                    fused = fuse([near, matching], [weights[0], trust], rank_constant)[:top_k]
+                    kept = [hit for hit in fused if score_threshold is None or hit[1] >= score_threshold]
+                    found.append(list(_documents(edge, kept, return_embedding=return_embedding)))
+        return found
+
+    query_hybrid_batch_async = async_twin(query_hybrid_batch)
+
+
+def check_fusion(top_k: int, candidates: int, weights: Sequence[float], rank_constant: float) -> None:
+    """Refuse settings that no fusion can follow.
+
+    :param top_k: as for `query_hybrid_batch`.
+    :param candidates: likewise.
+    :param weights: likewise.
+    :param rank_constant: likewise.
+    :raises ValueError: naming the setting.
+    """
+    for name, number in (("top_k", top_k), ("candidates", candidates)):
+        if number <= 0:
+            msg = f"{name} must be > 0, but got {number}"
+            raise ValueError(msg)
+    if not (rank_constant >= 0 and math.isfinite(rank_constant)):
+        msg = f"rank_constant must be a number >= 0, but got {rank_constant}"
+        raise ValueError(msg)
+    if len(weights) != 2 or not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        msg = f"weights must be two numbers >= 0, not both 0: of the vectors and of the words, but got {list(weights)}"
+        raise ValueError(msg)
+
+
+def _hits(edge: EdgeShard, queries: Sequence[Any], where: Filter | None, limit: int) -> list[Hits]:
+    requests = [
+        QueryRequest(
+            limit=limit,
+            query=query,
+            filter=where,
+            params=SearchParams(exact=True),
+            with_vector=False,
+            with_payload=False,
+        )
+        for query in queries
+    ]
+    return [
+        [(str(hit.id), hit.score) for hit in hits]
+        for start in range(0, len(requests), QUERY_BATCH)
+        for hits in edge.query_batch(QueryBatchRequest(requests[start : start + QUERY_BATCH]))
+    ]
+
+
+def _documents(edge: EdgeShard, hits: Hits, *, return_embedding: bool) -> Iterator[Document]:
+    records = edge.retrieve(
+        [point for point, _ in hits],
+        with_payload=PayloadSelector.Exclude(["facts"]),
+        with_vector=[VECTOR] if return_embedding else False,
+    )
+    by_point = {str(record.id): record for record in records}
+    for point, score in hits:
+        yield document_of(by_point[point].payload or {}, by_point[point].vector, score)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from bloomz_haystack import training
 from bloomz_haystack.training.config import TrainConfig, load_config
 from bloomz_haystack.training.loop import DivergedError
 from bloomz_haystack.training.losses import info_nce, pair_cross_entropy
@@ -297,6 +299,18 @@ def test_a_bad_configuration_is_one_clear_line(tmp_path: Path, change: dict[str,
     with pytest.raises(ValueError, match=message) as caught:
         load_config(write_config(tmp_path, **change))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(Path(training.__file__).parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_that_is_shipped_is_a_configuration(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, rest in re.findall(r"\$(\w+)([^\s,}]*)", path.read_text(encoding="utf-8")):
+        monkeypatch.setenv(variable, str(tmp_path))
+        (tmp_path / rest.lstrip("/")).touch()
+    loaded = load_config(path)
+    assert loaded.data.sources
+    assert all(source.licence for source in loaded.data.sources)
 
 
 def test_a_bad_row_is_named_and_too_many_stop_the_run(tmp_path: Path) -> None:

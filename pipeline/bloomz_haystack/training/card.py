@@ -45,10 +45,10 @@ def model_card(record: dict[str, Any], model: PreTrainedModel, name: str) -> str
         "and the commit of the code are in `training.json`.",
         _data_table(record["data"]),
         "## Validation",
-        _validation(record["validation"]),
+        _validation(record["validation"], settings["data"]["validation"]),
         "## Limits",
-        "Trained on French and English only, on text like that of the data above; the numbers are of rows held out "
-        "from that same data, so other text may give less. Not checked for social bias. The licence of the base and of "
+        "Trained on French and English only, on text like that of the data above; other text than that of the numbers "
+        "may give less. Not checked for social bias. The licence of the base and of "
         "each source applies; where the table says nothing, ask whoever trained it.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -102,9 +102,10 @@ def _data_table(data: list[dict[str, Any]]) -> str:
     return "\n".join(["| data | rows | held out | weight | licence |", "| --- | --- | --- | --- | --- |", *rows])
 
 
-def _validation(figures: dict[str, float]) -> str:
+def _validation(figures: dict[str, float], given: list[dict[str, Any]]) -> str:
     if not figures:
         return "No row was held out: nothing was measured."
+    rows_of = ", ".join(f"`{source['path']}`" for source in given) or "the same data, held out"
     rows = [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items()]
-    told = "On held-out rows of the same data, the right passage ranked among the others (0 to 1, higher is better)."
+    told = f"On rows of {rows_of}, the right passage ranked among the others (0 to 1, higher is better)."
     return "\n".join([f"{told}\n", "| figure | value |", "| --- | --- |", *rows])

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from bloomz_haystack.benchmark import speed_cli  # noqa: F401  # adds its verb to the line below
+from bloomz_haystack.benchmark import growth_cli, speed_cli  # noqa: F401  # add their verbs to the line below
 from bloomz_haystack.benchmark.cli import benchmark
 from bloomz_haystack.mining.cli import mine
 from bloomz_haystack.terminal import SETTINGS, one_line_errors, quiet_libraries, say

@@ -22,7 +22,7 @@ def top_k_figure(run: KeptRun, ties: str) -> "Figure":
     :param ties: ``fair`` or ``optimistic``.
     :returns: a matplotlib figure.
     """
-    figure = _new_figure(5.0)
+    figure = new_figure(5.0)
     axes = figure.subplots()
     ks = np.unique(np.geomspace(1, max(run.facts.passages, 2), 60).astype(np.int64))
     for row in (row for row in run.rows if row.measured):
@@ -45,7 +45,7 @@ def theme_figure(run: KeptRun, row: Row, ties: str) -> "Figure":
     :returns: a matplotlib figure.
     """
     themes, shares = theme_shares(run, row, ties)
-    figure = _new_figure(1.5 + 0.22 * len(themes))
+    figure = new_figure(1.5 + 0.22 * len(themes))
     axes = figure.subplots()
     left = np.zeros(len(themes))
     for (_, _, name), colour, share in zip(BINS, COLOURS, shares.T, strict=True):
@@ -77,9 +77,16 @@ def theme_shares(run: KeptRun, row: Row, ties: str) -> tuple[list[str], npt.NDAr
     return [f"{names[i]} ({totals[i]})" for i in order], shares[order]
 
 
-def _new_figure(height: float) -> "Figure":
+def new_figure(height: float, width: float = 9.0) -> "Figure":
+    """Make an empty figure.
+
+    :param height: inches.
+    :param width: inches.
+    :returns: a matplotlib figure, drawn without a screen.
+    :raises ImportError: without matplotlib; the message says how to install it.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('matplotlib is needed for figures: pip install "bloomz-haystack[benchmark]"') from error
-    return Figure(figsize=(9, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")

@@ -112,7 +112,7 @@ def _by_scipy(targets: Array) -> Search:
 
 
 def _by_faiss(targets: Array) -> Search:
-    import faiss  # type: ignore[import-not-found]
+    import faiss
 
     index = faiss.IndexFlatIP(targets.shape[1])
     index.add(targets)

@@ -1,0 +1,57 @@
+"""``bloomz benchmark growth``: reads arguments, pins threads, calls ``measure_growth``, prints and draws."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bloomz_haystack.terminal import one_line_errors, quiet_libraries
+
+from .cli import Json, benchmark
+
+
+@benchmark.command()
+def growth(
+    out: Annotated[Path, typer.Option(help="Folder of the figure, the table and the values.")] = Path("results/growth"),
+    quick: Annotated[bool, typer.Option("--quick", help="A few small sizes, in seconds; full: minutes.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="Of every library; default: all cores of the process.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure how seconds and memory grow with passages, text length and candidates, on the bundled tiny models."""
+    with one_line_errors(stopped="nothing is kept"):
+        quiet_libraries()
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading weights
+        from .speed_threads import choose_threads, pinned_threads
+
+        number = choose_threads(threads)
+        with pinned_threads(number):
+            import tempfile
+
+            from bloomz_haystack.showing import print_json
+
+            from .figures import new_figure
+            from .growth import QUICK, Sizes, measure_growth
+            from .growth_report import as_json, draw, markdown
+            from .progress import TerminalWatcher
+            from .whole_files import write_whole
+
+            new_figure(1.0)  # a missing matplotlib shows before minutes of work
+            out.mkdir(parents=True, exist_ok=True)
+            watcher = TerminalWatcher()
+            watcher.row("growth", 1, 1)
+            try:
+                # Beside the results and not in the system's temporary folder, which may be held in memory.
+                with tempfile.TemporaryDirectory(prefix=".growth-", dir=out) as folder:
+                    series = measure_growth(QUICK if quick else Sizes(), Path(folder), watcher)
+            finally:
+                watcher.stop()
+        draw(series, out / "growth.png")
+        write_whole(out / "growth.md", markdown(series) + "\n")
+        if json:
+            print_json(as_json(series, number))
+        else:
+            typer.echo(markdown(series))
+            typer.echo(f"{out}: growth.png, growth.md", err=True)

@@ -25,7 +25,7 @@ from haystack_integrations.common.bloomz.forward import (
 )
 from haystack_integrations.common.bloomz.packing import PackedBatch, pack
 from haystack_integrations.common.bloomz.scorer import Scorer, probabilities
-from haystack_integrations.common.bloomz.tokens import TokenizedTexts, tokenize_pairs
+from haystack_integrations.common.bloomz.tokens import TokenizedPairs, tokenize_pairs
 
 MakeBloom = Callable[..., Path]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -294,7 +294,7 @@ def test_the_vector_oracle_goes_red(
 
 
 def with_the_question_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    def swapped(tokenizer: Any, pairs: Any, **options: Any) -> TokenizedTexts:  # noqa: ANN401
+    def swapped(tokenizer: Any, pairs: Any, **options: Any) -> TokenizedPairs:  # noqa: ANN401
         return tokenize_pairs(tokenizer, [(question, context) for context, question in pairs], **options)
 
     monkeypatch.setattr(scorer, "tokenize_pairs", swapped)

@@ -18,8 +18,13 @@ FLOORS = {
     "tokens": 1,
     "packing": 2,
     "attention": 3,
+    "prefix_states": 3,
+    "prefix_store": 3,
+    "prefix_cache": 4,
     "forward": 4,
+    "prefix_forward": 4,
     "encoder": 5,
+    "prefix_batches": 5,
     "scorer": 5,
     "lease": 6,
 }

@@ -41,6 +41,9 @@ EVERY_PARAMETER: dict[str, Any] = {
     "max_length": 99,
     "batch_tokens": 512,
     "precision": "int8",
+    "prefix_cache": "512MB",
+    "prefix_cache_folder": "kept",
+    "prefix_cache_dtype": "int8",
 }
 
 

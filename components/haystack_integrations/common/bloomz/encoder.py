@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 Progress = Callable[[int], Any]
+Places = npt.NDArray[np.int64]
 
 WINDOW = 4096  # texts tokenised and length-sorted together: bounds the memory of a long list
 
@@ -75,7 +76,7 @@ class Encoder:
 
 def last_states_in_batches(
     checkpoint: Checkpoint, token_ids: Sequence[TokenIds], batch_tokens: int
-) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
+) -> Iterator[tuple[Places, Vectors]]:
     """Run the model over length-sorted batches.
 
     :param checkpoint: an open checkpoint; of a ranker, the body.
@@ -88,13 +89,25 @@ def last_states_in_batches(
     for batch in plan_batches([len(ids) for ids in token_ids], batch_tokens):
         packed = pack([token_ids[i] for i in batch]).to(checkpoint.placement.device)
         with torch.inference_mode():
-            states = last_hidden_states(body, packed).float().cpu().numpy()
-        if not np.isfinite(states).all():
-            raise FloatingPointError(
-                f"{checkpoint.name} gave values that are not finite in {checkpoint.placement.dtype}: "
-                "load it in float32 (model_kwargs={'dtype': 'float32'}); if it still does, its weights are broken"
-            )
-        yield np.asarray(batch, dtype=np.int64), states
+            states = last_hidden_states(body, packed)
+        yield np.asarray(batch, dtype=np.int64), finite_vectors(states, checkpoint)
+
+
+def finite_vectors(states: torch.Tensor, checkpoint: Checkpoint) -> Vectors:
+    """Bring hidden states to numpy.
+
+    :param states: (B, H) on any device, in any dtype.
+    :param checkpoint: what gave them, to be named.
+    :returns: (B, H) float32.
+    :raises FloatingPointError: if a value is not finite.
+    """
+    vectors = states.float().cpu().numpy()
+    if not np.isfinite(vectors).all():
+        raise FloatingPointError(
+            f"{checkpoint.name} gave values that are not finite in {checkpoint.placement.dtype}: "
+            "load it in float32 (model_kwargs={'dtype': 'float32'}); if it still does, its weights are broken"
+        )
+    return vectors
 
 
 def warn_truncated(truncated: int, total: int, what: str, max_length: int) -> None:

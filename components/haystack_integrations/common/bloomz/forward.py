@@ -36,7 +36,10 @@ def last_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
             hidden = checkpoint(_layer, layer, hidden, batch, slopes, use_reentrant=False, preserve_rng_state=False)
         else:
             hidden = _layer(layer, hidden, batch, slopes)
-    return model.ln_f(_last_layer(model.h[-1], hidden, batch, slopes))
+    if takes_shortcut(model):
+        return model.ln_f(last_layer(model.h[-1], hidden, batch, slopes))
+    # Adapters and quantised layers hide their weight: compute every token, then keep the last ones.
+    return model.ln_f(_layer(model.h[-1], hidden, batch, slopes)[batch.cu_seqlens[1:].long() - 1])
 
 
 def all_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
@@ -51,6 +54,15 @@ def all_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
     for layer in model.h:
         hidden = _layer(layer, hidden, batch, slopes)
     return model.ln_f(hidden)
+
+
+def takes_shortcut(model: BloomModel) -> bool:
+    """Whether the last layer is computed for the last tokens only: where its projection shows its weight.
+
+    :param model: weights.
+    :returns: False for adapters, quantised and packed layers.
+    """
+    return type(model.h[-1].self_attention.query_key_value) is nn.Linear
 
 
 def embed(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
@@ -97,25 +109,51 @@ def _layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: 
     return after_attention(layer, hidden, normed, packed_attention(fused, batch, slopes))
 
 
-def _last_layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+def last_layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
     """Run the last layer for the last tokens only.
 
     One query a text lets the key and value projections move out of the sum over tokens: q.(W x) = (W'q).x, and the
     mean of V x is V times the mean of x. No token but the last is multiplied by a matrix (exact, up to rounding).
+
+    :param layer: weights, the projection a plain ``nn.Linear``.
+    :param hidden: (T, H), what enters the layer.
+    :param batch: B packed texts of T tokens.
+    :param slopes: (N,) float32.
+    :returns: (B, H).
     """
     last = batch.cu_seqlens[1:].long() - 1
-    projection = layer.self_attention.query_key_value
-    if type(projection) is not nn.Linear:
-        # Adapters and quantised layers hide their weight: compute every token, then keep the last ones.
-        return _layer(layer, hidden, batch, slopes)[last]
     normed = layer.input_layernorm(hidden)  # (T, H)
-    _, key_weight, value_weight = projection.weight.unflatten(0, (layer.num_heads, 3, -1)).unbind(1)  # (N, D, H)
-    value_bias = projection.bias.unflatten(0, (layer.num_heads, 3, -1))[:, 2]  # (N, D); the key's is constant in a row
-    query = projection(normed[last]).unflatten(-1, (layer.num_heads, 3, -1))[:, :, 0]  # (B, N, D)
-    absorbed = torch.einsum("bnd,ndh->bnh", query, key_weight) / math.sqrt(query.shape[-1])
-    pooled = _pool(normed, absorbed, batch, slopes)  # (B, N, H)
+    pooled = _pool(normed, absorbed_queries(layer, normed[last]), batch, slopes)
+    return after_pooling(layer, hidden[last], normed[last], pooled)
+
+
+def absorbed_queries(layer: BloomBlock, normed: torch.Tensor) -> torch.Tensor:
+    """Multiply queries by the weights of the keys, so that they meet tokens instead of keys.
+
+    :param layer: weights, the projection a plain ``nn.Linear``.
+    :param normed: (B, H), last tokens after the layer's first norm.
+    :returns: (B, N, H), scaled.
+    """
+    projection = layer.self_attention.query_key_value
+    key_weight = projection.weight.unflatten(0, (layer.num_heads, 3, -1))[:, 1]  # (N, D, H); the bias is constant
+    query = projection(normed).unflatten(-1, (layer.num_heads, 3, -1))[:, :, 0]  # (B, N, D)
+    return torch.einsum("bnd,ndh->bnh", query, key_weight) / math.sqrt(query.shape[-1])
+
+
+def after_pooling(layer: BloomBlock, hidden: torch.Tensor, normed: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+    """Finish the last layer.
+
+    :param layer: weights, the projection a plain ``nn.Linear``.
+    :param hidden: (B, H), last tokens, what entered the layer.
+    :param normed: (B, H), the same after the layer's first norm.
+    :param pooled: (B, N, H), normed tokens averaged as each head's attention weighs them.
+    :returns: (B, H).
+    """
+    projection = layer.self_attention.query_key_value
+    value_weight = projection.weight.unflatten(0, (layer.num_heads, 3, -1))[:, 2]  # (N, D, H)
+    value_bias = projection.bias.unflatten(0, (layer.num_heads, 3, -1))[:, 2]  # (N, D)
     attended = torch.einsum("bnh,ndh->bnd", pooled, value_weight) + value_bias
-    return after_attention(layer, hidden[last], normed[last], attended)
+    return after_attention(layer, hidden, normed, attended)
 
 
 def _pool(normed: torch.Tensor, absorbed: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:

@@ -4,26 +4,36 @@ The context comes first and the question second, joined without a separator of o
 token. Source: model card of cmarkea/bloomz-560m-reranking. Knows nothing of Haystack.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from .checkpoint import Checkpoint, CheckpointError, positive_label
-from .encoder import Progress, Vectors, last_states_in_batches, warn_truncated
-from .tokens import TokenIds, tokenize_pairs
+from .encoder import Places, Progress, Vectors, last_states_in_batches, warn_truncated
+from .prefix_batches import Pieces, PrefixBatches, PrefixSettings
+from .tokens import TokenIds, TokenizedPairs, tokenize_contexts, tokenize_pairs
 
 
 class Scorer:
     """Score (context, question) pairs with a checkpoint opened for "rank"."""
 
-    def __init__(self, checkpoint: Checkpoint, *, max_length: int | None = None, batch_tokens: int = 2048) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        max_length: int | None = None,
+        batch_tokens: int = 2048,
+        prefix_settings: PrefixSettings | None = None,
+    ) -> None:
         """Read the head.
 
         :param checkpoint: weights and tokenizer.
         :param max_length: tokens kept of a pair, the cut falling on the context; None takes the checkpoint's own.
         :param batch_tokens: tokens computed together.
+        :param prefix_settings: keep what contexts gave, for the next question; None keeps nothing.
         :raises CheckpointError: if the head holds a value that is not finite.
+        :raises ValueError: if the folder of the prefix cache cannot be made.
         """
         self.checkpoint = checkpoint
         self.max_length = max_length if max_length is not None else checkpoint.max_length
@@ -36,6 +46,7 @@ class Scorer:
                 f"the classification head of {checkpoint.name!r} is not finite: its weights are broken"
             )
         self._pad_token = checkpoint.model.config.pad_token_id
+        self.prefixes = PrefixBatches(checkpoint, batch_tokens, prefix_settings) if prefix_settings else None
 
     def score(self, question: str, contexts: Sequence[str], *, progress: Progress | None = None) -> Vectors:
         """Score the contexts of one question.
@@ -61,12 +72,40 @@ class Scorer:
         )
         warn_truncated(tokens.truncated, len(pairs), "contexts", self.max_length)
         log_odds = np.empty(len(pairs), dtype=np.float32)
-        token_ids = [self._pooled_part(ids) for ids in tokens.token_ids]
-        for places, states in last_states_in_batches(self.checkpoint, token_ids, self.batch_tokens):
+        for places, states in self._last_states(tokens):
             log_odds[places] = states @ self._direction
             if progress:
                 progress(len(places))
         return log_odds
+
+    def warm_prefixes(self, contexts: Sequence[str], *, progress: Progress | None = None) -> None:
+        """Fill the prefix cache before any question is asked.
+
+        :param contexts: B texts; one that is too long loses its end.
+        :param progress: called with the number of contexts done, after each batch.
+        :raises ValueError: if there is no prefix cache.
+        """
+        if self.prefixes is None:
+            raise ValueError("there is no prefix cache to warm: set prefix_cache to a number of bytes, as '2GB'")
+        ids = tokenize_contexts(self.checkpoint.tokenizer, contexts, max_length=self.max_length)
+        filled = [one for one in ids if len(one)]
+        if progress:
+            progress(len(ids) - len(filled))
+        self.prefixes.warm(filled, progress)
+
+    def _last_states(self, tokens: TokenizedPairs) -> Iterator[tuple[Places, Vectors]]:
+        """Run through the prefix cache what has a context and, before the padding, a question; the rest whole."""
+        token_ids = [self._pooled_part(ids) for ids in tokens.token_ids]
+        if self.prefixes is None:
+            yield from last_states_in_batches(self.checkpoint, token_ids, self.batch_tokens)
+            return
+        in_two = np.asarray([0 < kept < len(ids) for kept, ids in zip(tokens.kept, token_ids, strict=True)], dtype=bool)
+        whole, split = np.flatnonzero(~in_two), np.flatnonzero(in_two)
+        for places, states in last_states_in_batches(self.checkpoint, [token_ids[i] for i in whole], self.batch_tokens):
+            yield whole[places], states
+        texts = [Pieces(tokens.contexts[i], tokens.kept[i], token_ids[i][tokens.kept[i] :]) for i in split]
+        for places, states in self.prefixes.last_states(texts):
+            yield split[places], states
 
     def _pooled_part(self, ids: TokenIds) -> TokenIds:
         """Cut at the rightmost token that is not padding: there ``BloomForSequenceClassification`` reads its score.

@@ -29,6 +29,19 @@ class TokenizedTexts(NamedTuple):
     truncated: int
 
 
+class TokenizedPairs(NamedTuple):
+    """Token ids of B pairs, and how many contexts lost their end to ``max_length``.
+
+    The first ``kept`` ids of a pair are those of ``contexts``, which holds as much of each context as the shortest
+    question would leave room for; pairs with the same context share one array.
+    """
+
+    token_ids: list[TokenIds]
+    contexts: list[TokenIds]
+    kept: list[int]
+    truncated: int
+
+
 def special_tokens(tokenizer: Tokenizer, *, pair: bool) -> SpecialTokens:
     """Read which special tokens the tokenizer adds, by asking it to encode a probe.
 
@@ -59,13 +72,14 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, max_length: int, emp
     if room < 1:
         raise ValueError(f"max_length must leave room for at least 1 token, but got {max_length}")
     bodies = _encode(tokenizer, texts)
-    token_ids = [_ids(special.before, body[:room], special.after, empty=empty_token) for body in bodies]
+    empty = [] if special.before or special.after else [empty_token]
+    token_ids = [_ids(special.before, body[:room] or empty, special.after) for body in bodies]
     return TokenizedTexts(token_ids, sum(len(body) > room for body in bodies))
 
 
 def tokenize_pairs(
     tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], *, max_length: int, empty_token: int
-) -> TokenizedTexts:
+) -> TokenizedPairs:
     """Join each context and its question, the context first; only the context is ever cut.
 
     :param tokenizer: a fast tokenizer without truncation or padding set.
@@ -77,22 +91,41 @@ def tokenize_pairs(
     Source: model card of cmarkea/bloomz-560m-reranking (text = context, text_pair = question).
     """
     special = special_tokens(tokenizer, pair=True)
-    contexts = _encode_distinct(tokenizer, [context for context, _ in pairs])
+    bodies = _encode_distinct(tokenizer, [context for context, _ in pairs])
     questions = _encode_distinct(tokenizer, [question for _, question in pairs])
-    token_ids, truncated = [], 0
+    contexts = {text: _beginning(special, body, max_length) for text, body in bodies.items()}
+    tails = {text: _ids(special.between, question, special.after) for text, question in questions.items()}
+    token_ids, kept, truncated = [], [], 0
     for context, question in pairs:
-        body, tail = contexts[context], questions[question]
-        room = max_length - len(tail) - sum(map(len, special))
-        if room < 1:
+        beginning, tail = contexts[context], tails[question]
+        room = max_length - len(tail)
+        if room - len(special.before) < 1:
             raise ValueError(
-                f"a question of {len(tail)} tokens leaves no room for a context within max_length={max_length}: "
-                "shorten the question or raise max_length"
+                f"a question of {len(questions[question])} tokens leaves no room for a context within "
+                f"max_length={max_length}: shorten the question or raise max_length"
             )
-        truncated += len(body) > room
-        token_ids.append(
-            _ids(special.before, body[:room], special.between, tail, special.after, empty=empty_token),
-        )
-    return TokenizedTexts(token_ids, truncated)
+        truncated += len(special.before) + len(bodies[context]) > room
+        kept.append(min(len(beginning), room))
+        ids = np.concatenate([beginning[:room], tail])
+        token_ids.append(ids if len(ids) else np.asarray([empty_token], dtype=np.int64))
+    return TokenizedPairs(token_ids, [contexts[context] for context, _ in pairs], kept, truncated)
+
+
+def tokenize_contexts(tokenizer: Tokenizer, contexts: Sequence[str], *, max_length: int) -> list[TokenIds]:
+    """Encode contexts alone, as ``tokenize_pairs`` gives them.
+
+    :param tokenizer: a fast tokenizer without truncation or padding set.
+    :param contexts: B texts.
+    :param max_length: most tokens of a pair, special tokens counted.
+    :returns: B arrays of 0..max_length token ids, special tokens before the context included.
+    """
+    special = special_tokens(tokenizer, pair=True)
+    return [_beginning(special, body, max_length) for body in _encode(tokenizer, contexts)]
+
+
+def _beginning(special: SpecialTokens, body: list[int], max_length: int) -> TokenIds:
+    room = max_length - sum(map(len, special))
+    return _ids(special.before, body[: max(room, 0)])
 
 
 def _encode_distinct(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, list[int]]:
@@ -110,5 +143,5 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [encoding.ids for encoding in encodings]
 
 
-def _ids(*parts: list[int], empty: int) -> TokenIds:
-    return np.asarray([i for part in parts for i in part] or [empty], dtype=np.int64)
+def _ids(*parts: list[int]) -> TokenIds:
+    return np.asarray([i for part in parts for i in part], dtype=np.int64)

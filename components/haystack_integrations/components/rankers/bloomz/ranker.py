@@ -12,6 +12,8 @@ from tqdm import tqdm
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.passages import passage_text
+from haystack_integrations.common.bloomz.prefix_cache import parse_bytes
+from haystack_integrations.common.bloomz.prefix_states import STORE_DTYPES, StoreDtype
 
 if TYPE_CHECKING:
     from haystack_integrations.common.bloomz.scorer import Scorer
@@ -59,6 +61,9 @@ class BloomzRanker(EngineHolder["Scorer"]):
         max_length: int | None = None,
         batch_tokens: int = 2048,
         precision: Precision | None = None,
+        prefix_cache: int | str | None = None,
+        prefix_cache_folder: str | None = None,
+        prefix_cache_dtype: StoreDtype = "float16",
     ) -> None:
         """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
 
@@ -86,7 +91,14 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
         :param precision: "int8" for linears of 8 bits, on a CPU: about three times faster and half the memory, ranks
             all but the same; None for the numbers of the model card.
-        :raises ValueError: if ``top_k`` or a number of tokens is not positive, or ``device`` is a map of devices.
+        :param prefix_cache: bytes, as 2000000000, "512MB" or "2GB", in which to keep the keys and values of documents:
+            one that comes back is scored about ten times faster. A passage of 127 tokens takes 12 MB with bloomz-560m.
+            The longest unused go first; None keeps nothing.
+        :param prefix_cache_folder: keep them in files of this folder, across restarts, instead of in memory; the budget
+            is then that of the folder, which other checkpoints and processes may share.
+        :param prefix_cache_dtype: "float16", "int8" (half the bytes, probabilities within 0.01) or "float32".
+        :raises ValueError: if ``top_k`` or a number of tokens is not positive, ``device`` is a map of devices, or an
+            argument of the prefix cache makes no sense.
         :raises TypeError: if ``device`` or ``token`` is a bare string.
         """
         _check_top_k(top_k)
@@ -111,12 +123,50 @@ class BloomzRanker(EngineHolder["Scorer"]):
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.precision = precision
+        self.prefix_cache = prefix_cache
+        self.prefix_cache_folder = prefix_cache_folder
+        self.prefix_cache_dtype = prefix_cache_dtype
+        _check_prefix_cache(prefix_cache, prefix_cache_folder, prefix_cache_dtype)
         self._prepare()
 
     def _build(self) -> "Scorer":
+        from haystack_integrations.common.bloomz.prefix_batches import PrefixSettings
         from haystack_integrations.common.bloomz.scorer import Scorer
 
-        return Scorer(self._open_checkpoint("rank"), max_length=self.max_length, batch_tokens=self.batch_tokens)
+        settings = None
+        if self.prefix_cache is not None:
+            budget = parse_bytes(self.prefix_cache)
+            settings = PrefixSettings(budget, self.prefix_cache_folder, self.prefix_cache_dtype)
+        return Scorer(
+            self._open_checkpoint("rank"),
+            max_length=self.max_length,
+            batch_tokens=self.batch_tokens,
+            prefix_settings=settings,
+        )
+
+    def warm_prefix_cache(self, documents: list[Document]) -> dict[str, int]:
+        """Compute and keep the keys and values of documents before any question comes.
+
+        :param documents: those that will be ranked often; more than the budget holds is told in the log.
+        :returns: as ``stats``.
+        :raises TypeError: if ``documents`` is not a list of Documents.
+        :raises ValueError: if ``prefix_cache`` is None.
+        """
+        _check_documents(documents)
+        contexts = self._contexts(documents)
+        scorer = self._warm_engine()
+        with tqdm(total=len(contexts), desc="Keeping documents", unit="doc", disable=not self.progress_bar) as bar:
+            scorer.warm_prefixes(contexts, progress=bar.update)
+        return self.stats()
+
+    def stats(self) -> dict[str, int]:
+        """Say how the prefix cache did since the model was loaded.
+
+        :returns: ``hits``, ``misses``, ``entries``, ``bytes``, ``evictions`` and ``budget``; empty without a prefix
+            cache, and before the model is loaded.
+        """
+        engine = self._engine
+        return engine.prefixes.cache.stats()._asdict() if engine and engine.prefixes else {}
 
     @component.output_types(documents=list[Document])
     def run(
@@ -159,14 +209,17 @@ class BloomzRanker(EngineHolder["Scorer"]):
         from haystack_integrations.common.bloomz.scorer import probabilities
 
         question = self.query_prefix + query + self.query_suffix
-        fields = self.meta_fields_to_embed or []
-        texts = [passage_text(doc.content, doc.meta, fields, self.embedding_separator) for doc in documents]
-        contexts = [self.document_prefix + text + self.document_suffix for text in texts]
+        contexts = self._contexts(documents)
         scorer = self._warm_engine()
         hidden = not self.progress_bar or len(contexts) <= LONG_RERANK
         with tqdm(total=len(contexts), desc="Ranking documents", unit="doc", disable=hidden) as bar:
             log_odds = scorer.score(question, contexts, progress=bar.update)
         return probabilities(log_odds) if scale_score else log_odds
+
+    def _contexts(self, documents: list[Document]) -> list[str]:
+        fields = self.meta_fields_to_embed or []
+        texts = [passage_text(doc.content, doc.meta, fields, self.embedding_separator) for doc in documents]
+        return [self.document_prefix + text + self.document_suffix for text in texts]
 
     def to_dict(self) -> dict[str, Any]:
         """Serialize the component.
@@ -193,11 +246,24 @@ def _check_top_k(top_k: int) -> None:
 def _check_input(query: str, documents: list[Document]) -> None:
     if not isinstance(query, str):
         raise TypeError(f"BloomzRanker expects a string as query, but got {type(query).__name__}.")
+    _check_documents(documents)
+
+
+def _check_documents(documents: list[Document]) -> None:
     if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
         raise TypeError(
             f"BloomzRanker expects a list of Documents as documents, but got {type(documents).__name__}."
             " In case you have texts, wrap each one: Document(content=text)."
         )
+
+
+def _check_prefix_cache(budget: int | str | None, folder: str | None, dtype: str) -> None:
+    if budget is not None:
+        parse_bytes(budget)
+    elif folder is not None:
+        raise ValueError(f"prefix_cache_folder={folder!r} needs a budget: set prefix_cache too, as '2GB'")
+    if dtype not in STORE_DTYPES:
+        raise ValueError(f"prefix_cache_dtype must be one of {', '.join(STORE_DTYPES)}, but got {dtype!r}")
 
 
 def _best_of_each_id(documents: Iterable[Document]) -> list[Document]:

@@ -86,6 +86,15 @@ def project(layer: BloomBlock, hidden: torch.Tensor) -> tuple[torch.Tensor, torc
     return normed, layer.self_attention.query_key_value(normed).unflatten(-1, (layer.num_heads, 3, -1))
 
 
+def value_bias(layer: BloomBlock) -> torch.Tensor:
+    """Give what every value of a layer has in common: attention passes it on, since its weights sum to one.
+
+    :param layer: weights.
+    :returns: (N, D).
+    """
+    return layer.self_attention.query_key_value.bias.unflatten(0, (layer.num_heads, 3, -1))[:, 2]
+
+
 def after_attention(
     layer: BloomBlock, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
 ) -> torch.Tensor:
@@ -151,8 +160,7 @@ def after_pooling(layer: BloomBlock, hidden: torch.Tensor, normed: torch.Tensor,
     """
     projection = layer.self_attention.query_key_value
     value_weight = projection.weight.unflatten(0, (layer.num_heads, 3, -1))[:, 2]  # (N, D, H)
-    value_bias = projection.bias.unflatten(0, (layer.num_heads, 3, -1))[:, 2]  # (N, D)
-    attended = torch.einsum("bnh,ndh->bnd", pooled, value_weight) + value_bias
+    attended = torch.einsum("bnh,ndh->bnd", pooled, value_weight) + value_bias(layer)
     return after_attention(layer, hidden, normed, attended)
 
 

@@ -208,12 +208,12 @@ class PrefixCache:
             states = None
         if states is not None and self._writes:
             states = self._write(key, states)
+        nbytes = (self._folder and self._folder.size(key)) or (states.nbytes if states else 0)
         with self._lock:
-            nbytes = self._being_made.pop(key)
-            if states is None:
-                self._bytes -= nbytes
-            else:
+            self._bytes -= self._being_made.pop(key)
+            if states is not None:
                 self._entries[key] = _Entry(nbytes, states)
+                self._bytes += nbytes
 
     def _write(self, key: str, states: PrefixStates) -> PrefixStates:
         try:

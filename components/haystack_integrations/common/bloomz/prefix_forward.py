@@ -14,7 +14,16 @@ from transformers import BloomModel
 from transformers.models.bloom.modeling_bloom import BloomBlock
 
 from .attention import alibi_slopes, packed_attention
-from .forward import absorbed_queries, after_attention, after_pooling, embed, last_layer, project, takes_shortcut
+from .forward import (
+    absorbed_queries,
+    after_attention,
+    after_pooling,
+    embed,
+    last_layer,
+    project,
+    takes_shortcut,
+    value_bias,
+)
 from .packing import PackedBatch
 from .prefix_states import PrefixShape, PrefixStates, StoreDtype
 
@@ -45,7 +54,8 @@ def states_keeping_prefixes(model: BloomModel, batch: PackedBatch, made: Sequenc
     for number, layer in enumerate(layers):
         normed, fused = project(layer, hidden)
         for rows, states in kept:
-            states.write_layer(number, fused[rows, :, 1], fused[rows, :, 2])
+            # Without the bias of the values, whose large constants would cost float16 its digits (8 times the error).
+            states.write_layer(number, fused[rows, :, 1], fused[rows, :, 2] - value_bias(layer))
         hidden = after_attention(layer, hidden, normed, packed_attention(fused, batch, slopes))
     last = batch.cu_seqlens[1:].long() - 1
     if len(layers) == len(model.h):
@@ -68,20 +78,26 @@ def states_after_prefixes(
     :returns: (B, H) in the model's dtype, after the final layer norm.
     """
     reader = _PrefixReader(model, batch, prefixes, lengths)
-    # The first layer projects each token id once: all candidates have the same question.
-    distinct, token = batch.input_ids.unique(return_inverse=True)
-    layers, hidden = _whole_layers(model), embed(model, batch._replace(input_ids=distinct))
+    layers, hidden = _whole_layers(model), embed(model, batch)
     for number, layer in enumerate(layers):
-        normed, fused = project(layer, hidden)
-        if number == 0:
-            hidden, normed, fused = hidden[token], normed[token], fused[token]
-        hidden = after_attention(layer, hidden, normed, reader.attend(number, fused))
+        normed, fused = project(layer, hidden) if number else _project_each_token_once(layer, hidden, batch)
+        hidden = after_attention(layer, hidden, normed, reader.attend(number, fused, value_bias(layer)))
     last = batch.cu_seqlens[1:].long() - 1
     if len(layers) == len(model.h):
         return model.ln_f(hidden[last])
     normed = model.h[-1].input_layernorm(hidden)
     pooled = reader.pool(normed, absorbed_queries(model.h[-1], normed[last]))
     return model.ln_f(after_pooling(model.h[-1], hidden[last], normed[last], pooled))
+
+
+def _project_each_token_once(
+    layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do as ``project`` in the first layer, whose input depends on the token alone: all candidates share a question."""
+    distinct, which = batch.input_ids.unique(return_inverse=True)
+    place = torch.empty_like(distinct).scatter_(0, which, torch.arange(len(which), device=which.device))
+    normed, fused = project(layer, hidden[place])
+    return normed[which], fused[which]
 
 
 def _whole_layers(model: BloomModel) -> Sequence[BloomBlock]:
@@ -104,9 +120,10 @@ class _PrefixReader:
         self.workspace = torch.empty(2, tokens * self.width, device=batch.input_ids.device)
         self.biases = {run.length: relative_bias(self.slopes, self.longest, run.length) for run in batch.runs}
 
-    def attend(self, layer: int, fused: torch.Tensor) -> torch.Tensor:
+    def attend(self, layer: int, fused: torch.Tensor, value_bias: torch.Tensor) -> torch.Tensor:
         """Give (T, N, D) from (T, N, 3, D); in float32, whatever the model's dtype: positions need the digits."""
         query, key, value = fused.float().unbind(2)  # (T, N, D)
+        value = value - value_bias
         attended = torch.empty_like(query)
         scale = 1 / math.sqrt(query.shape[-1])
         heads = query.shape[1]
@@ -120,7 +137,7 @@ class _PrefixReader:
             bias = self.biases[tail][:, :, self.longest - length :]
             scores = torch.baddbmm(bias, query[rows].transpose(0, 1), keys, alpha=scale)  # (N, tail, length + tail)
             attended[rows] = torch.bmm(scores.softmax(-1), values).transpose(0, 1)
-        return attended.to(fused.dtype)
+        return (attended + value_bias).to(fused.dtype)
 
     def pool(self, normed: torch.Tensor, absorbed: torch.Tensor) -> torch.Tensor:
         """Give (B, N, H), the average of each text's tokens, weighted by softmax(absorbed query . token + ALiBi)."""

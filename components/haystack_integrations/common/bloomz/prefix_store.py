@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -165,11 +165,22 @@ def weights_fingerprint(body: nn.Module, shape: PrefixShape, facts: Sequence[Any
     config = body.config.to_dict()  # type: ignore[operator, union-attr]
     known = ("layer_norm_epsilon", "apply_residual_connection_post_layernorm")
     head = [_FORMAT, shape, [config.get(name) for name in known], list(facts)]
-    digest = hashlib.sha256(json.dumps(head, default=str).encode())
-    for name, tensor in body.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    digest, numbers = hashlib.sha256(json.dumps(head, default=str).encode()), 0
+    for name, tensor in _tensors(body):
+        dense = tensor.detach().to_dense() if tensor.is_mkldnn else tensor.detach()
+        digest.update(f"{name} {dense.dtype} {tuple(dense.shape)}".encode())
+        digest.update(dense.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        numbers += dense.numel()
+    hidden = config["hidden_size"]
+    assert numbers > hidden * (config["vocab_size"] + 12 * hidden * config["n_layer"]), "some weights are out of sight"
     return digest.hexdigest()
+
+
+def _tensors(body: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of a model, those included that the engine has packed and ``state_dict`` does not show."""
+    for place, module in body.named_modules():
+        own = {**module._parameters, **module._buffers, **vars(module)}
+        yield from ((f"{place}.{name}", own[name]) for name in sorted(own) if isinstance(own[name], torch.Tensor))
 
 
 def _checksum(states: PrefixStates) -> str:

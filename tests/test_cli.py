@@ -133,6 +133,26 @@ def test_index_then_ask_print_pure_json(corpus: Path, tmp_path: Path, tiny_bloom
         assert -1 <= document["similarity"] <= 1
 
 
+def test_the_prefix_cache_serves_the_next_question(
+    bloomz: Bloomz, store: Path, tmp_path: Path, tiny_ranker: Path
+) -> None:
+    options = ["--store", store, "--ranker", tiny_ranker, "--json"]
+    kept = ["--prefix-cache", "1MB", "--prefix-cache-folder", tmp_path / "kept"]
+    plain = json.loads(bloomz("ask", "Où ?", *options).stdout)
+    first, second = (json.loads(bloomz("ask", "Où ?", *options, *kept).stdout) for _ in range(2))
+    assert [first["prefix_cache"][name] for name in ("hits", "misses", "entries")] == [0, 2, 2]
+    assert [second["prefix_cache"][name] for name in ("hits", "misses", "entries")] == [2, 0, 2]
+    for answer in (first, second):
+        assert list(answer) == ["query", "documents", "seconds", "prefix_cache"]
+        assert list(answer["prefix_cache"]) == ["hits", "misses", "entries", "bytes", "evictions", "budget"]
+        scores = [document["score"] for document in answer["documents"]]
+        assert scores == pytest.approx([document["score"] for document in plain["documents"]], abs=1e-3)
+    for mistake, told in ((["--prefix-cache", "two"], "got 'two'"), (kept[2:], "set prefix_cache too")):
+        result = bloomz("ask", "Où ?", *options, *mistake)
+        assert (result.exit_code, len(errors_of(result))) == (2, 1)
+        assert told in result.stderr
+
+
 def test_kill_9_in_the_middle_then_the_rest(bloomz: Bloomz, tmp_path: Path, tiny_bloom: Path) -> None:
     file, store = tmp_path / "rows.jsonl", tmp_path / "store"
     file.write_text("\n".join(json.dumps({"content": f"Fait {n}, fact {n}"}) for n in range(100)))

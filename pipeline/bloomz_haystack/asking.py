@@ -36,11 +36,13 @@ class Answer:
     stored: int = 0  # passages in the store
     documents: list[FoundPassage] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "retrieve": 0.0, "rank": 0.0})
+    prefix_cache: dict[str, int] = field(default_factory=dict)  # the ranker's ``stats``
 
     def as_json(self) -> dict[str, Any]:
         """Give what ``bloomz ask --json`` prints."""
         documents = [passage._asdict() for passage in self.documents]
-        return {"query": self.query, "documents": documents, "seconds": self.seconds}
+        answer = {"query": self.query, "documents": documents, "seconds": self.seconds}
+        return {**answer, "prefix_cache": self.prefix_cache} if self.prefix_cache else answer
 
 
 def ask(
@@ -53,6 +55,8 @@ def ask(
     top_k: int = 5,
     threshold: float | None = None,
     hybrid: bool | None = None,
+    prefix_cache: str | None = None,
+    prefix_cache_folder: Path | None = None,
 ) -> Answer:
     """Find the passages that answer a question.
 
@@ -64,6 +68,8 @@ def ask(
     :param top_k: most passages in the answer.
     :param threshold: lowest probability of relevance; None keeps all.
     :param hybrid: search by words (BM25) too; None: if the store can.
+    :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
+    :param prefix_cache_folder: where it keeps them for the next question; None keeps them in memory.
     :returns: the answer; without passages if none passes the threshold, or the store is empty.
     :raises ValueError: if there is no question, no store, a number is out of range, the model is not the store's, or it
         keeps no words for a hybrid search.
@@ -82,6 +88,8 @@ def ask(
         candidates=max(candidates, top_k),
         top_k=top_k,
         threshold=threshold,
+        prefix_cache=prefix_cache,
+        prefix_cache_folder=str(prefix_cache_folder) if prefix_cache_folder else None,
         progress_bar=False,
         hybrid=answer.hybrid,
     )
@@ -114,6 +122,7 @@ def _run(pipeline: Pipeline, answer: Answer) -> None:
     found = timed("retrieve", retriever.run, query_embedding=embedding, **words)["documents"]
     similarity = {document.id: document.score for document in found}
     ranked: list[Document] = timed("rank", ranker.run, query=answer.query, documents=found)["documents"]
+    answer.prefix_cache = ranker.stats()  # type: ignore[attr-defined]
     answer.documents = [
         FoundPassage(document.id, document.content or "", document.score or 0.0, similarity[document.id], document.meta)
         for document in ranked

@@ -140,6 +140,13 @@ def ask(
         bool | None,
         typer.Option("--hybrid/--no-hybrid", help="Search by words (BM25) too; default: if the store keeps them."),
     ] = None,
+    prefix_cache: Annotated[
+        str | None,
+        typer.Option(help="Bytes in which the ranker keeps what passages gave, as 2GB.", show_default=False),
+    ] = None,
+    prefix_cache_folder: Annotated[
+        Path | None, typer.Option(help="Where it keeps them for the next question.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find the passages of a store that answer a question, best first."""
@@ -160,6 +167,8 @@ def ask(
             top_k=top_k,
             threshold=threshold,
             hybrid=hybrid,
+            prefix_cache=prefix_cache,
+            prefix_cache_folder=prefix_cache_folder,
         )
         print_json(answer.as_json()) if json else show_answer(answer, threshold)
         _note_bundled(answer.model, answer.ranker)

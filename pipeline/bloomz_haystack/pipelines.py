@@ -63,6 +63,8 @@ def ask_pipeline(
     candidates: int = 50,
     top_k: int = 5,
     threshold: float | None = None,
+    prefix_cache: int | str | None = None,
+    prefix_cache_folder: str | None = None,
     progress_bar: bool = True,
     hybrid: bool = False,
 ) -> Pipeline:
@@ -75,6 +77,8 @@ def ask_pipeline(
     :param candidates: passages the retriever hands to the ranker.
     :param top_k: most passages in the answer.
     :param threshold: lowest probability of relevance, 0 to 1; None keeps all.
+    :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
+    :param prefix_cache_folder: where it keeps them across restarts; None keeps them in memory.
     :param progress_bar: show one on stderr when many candidates are ranked.
     :param hybrid: search by words (BM25) and by vectors.
     :returns: components ``embedder`` (input ``text``), ``retriever`` and ``ranker`` (input ``query``); give the
@@ -89,9 +93,15 @@ def ask_pipeline(
     pipeline.add_component("embedder", BloomzTextEmbedder(model))
     retriever = QdrantEdgeHybridRetriever if hybrid else QdrantEdgeEmbeddingRetriever
     pipeline.add_component("retriever", retriever(_store(store, embedding_dim, hybrid), top_k=candidates))
-    pipeline.add_component(
-        "ranker", BloomzRanker(ranker, top_k=top_k, score_threshold=threshold, progress_bar=progress_bar)
+    scoring = BloomzRanker(
+        ranker,
+        top_k=top_k,
+        score_threshold=threshold,
+        progress_bar=progress_bar,
+        prefix_cache=prefix_cache,
+        prefix_cache_folder=prefix_cache_folder,
     )
+    pipeline.add_component("ranker", scoring)
     pipeline.connect("embedder.embedding", "retriever.query_embedding")
     pipeline.connect("retriever.documents", "ranker.documents")
     return pipeline

@@ -111,7 +111,7 @@ class PrefixCache:
         entries: list[_Entry | None] = []
         try:
             entries += (self._take(*one) for one in wanted)
-            yield [entry and entry.states for entry in entries]
+            yield [entry.states if entry else None for entry in entries]
         finally:
             with self._lock:
                 for entry in entries:

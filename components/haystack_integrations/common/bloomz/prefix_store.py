@@ -169,7 +169,7 @@ def weights_fingerprint(body: nn.Module, shape: PrefixShape, facts: Sequence[Any
     for name, tensor in _tensors(body):
         dense = tensor.detach().to_dense() if tensor.is_mkldnn else tensor.detach()
         digest.update(f"{name} {dense.dtype} {tuple(dense.shape)}".encode())
-        digest.update(dense.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(_bytes(dense.cpu()))
         numbers += dense.numel()
     hidden = config["hidden_size"]
     assert numbers > hidden * (config["vocab_size"] + 12 * hidden * config["n_layer"]), "some weights are out of sight"
@@ -187,5 +187,9 @@ def _checksum(states: PrefixStates) -> str:
     value = 0
     for tensor in states:
         if tensor is not None and tensor.numel():
-            value = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy(), value)
+            value = zlib.crc32(_bytes(tensor), value)
     return f"{value:08x}"
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().data

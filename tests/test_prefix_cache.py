@@ -21,7 +21,7 @@ from transformers import BloomForSequenceClassification
 
 from bloomz_haystack.benchmark.random_bloom import switch_off_shortcut
 from haystack_integrations.common.bloomz import prefix_forward
-from haystack_integrations.common.bloomz.checkpoint import Checkpoint, close_checkpoint, open_checkpoint
+from haystack_integrations.common.bloomz.checkpoint import Checkpoint, LoadSettings, close_checkpoint, open_checkpoint
 from haystack_integrations.common.bloomz.prefix_batches import PrefixSettings
 from haystack_integrations.common.bloomz.prefix_cache import PrefixCache, PrefixStats, Wanted, parse_bytes
 from haystack_integrations.common.bloomz.prefix_states import STORE_DTYPES, PrefixShape, PrefixStates, empty_states
@@ -168,17 +168,19 @@ def test_a_document_of_a_million_characters(checkpoint: Checkpoint) -> None:
     assert stats(scorer)[:3] == (2, 0, 2)
 
 
-def test_bfloat16_stays_near_the_whole_forward(tiny_ranker: Path) -> None:
-    opened = open_checkpoint(str(tiny_ranker), "rank", device="cpu", settings=_bfloat16())
-    difference = largest_difference(cached(opened, store_dtype="float16"), Scorer(opened))
-    assert difference < 0.15, "the random weights are large: bfloat16 itself is off by as much"
+@pytest.mark.parametrize(
+    ("settings", "tolerance"),
+    [
+        (LoadSettings(precision="int8"), 0.02),  # a number at the edge of two integers may fall on either side
+        (LoadSettings(model_kwargs={"dtype": "bfloat16"}), 0.15),  # on these large weights it is itself off by as much
+    ],
+)
+def test_other_precisions_stay_near_the_whole_forward(
+    tiny_ranker: Path, settings: LoadSettings, tolerance: float
+) -> None:
+    opened = open_checkpoint(str(tiny_ranker), "rank", device="cpu", settings=settings)
+    assert largest_difference(cached(opened, store_dtype="float16"), Scorer(opened)) < tolerance
     close_checkpoint(opened)
-
-
-def _bfloat16() -> Any:  # noqa: ANN401
-    from haystack_integrations.common.bloomz.checkpoint import LoadSettings
-
-    return LoadSettings(model_kwargs={"dtype": "bfloat16"})
 
 
 # ---------------------------------------------------------------- budget
@@ -394,7 +396,35 @@ def test_changed_weights_under_the_same_name_are_not_served_the_old_states(
     close_checkpoint(second)
 
 
-def test_every_weight_counts_in_the_fingerprint(checkpoint: Checkpoint) -> None:
+def test_every_weight_counts_in_the_fingerprint(make_bloom: MakeBloom) -> None:
+    """Those of packed and of int8 layers too, which the model does not list among its parameters."""
+    folder = make_bloom(ranker=True, seed=6)
+    seen = set()
+    for step in (0.0, 0.5):
+        model = BloomForSequenceClassification.from_pretrained(folder)
+        for name in (
+            "self_attention.query_key_value",
+            "self_attention.dense",
+            "mlp.dense_h_to_4h",
+            "mlp.dense_4h_to_h",
+        ):
+            with torch.no_grad():
+                model.get_submodule(f"transformer.h.0.{name}").weight[0, 0] += step
+            model.save_pretrained(folder)
+            for precision in (None, "int8"):
+                opened = open_checkpoint(
+                    str(folder),
+                    "rank",
+                    device="cpu",
+                    settings=LoadSettings(precision=precision),
+                )
+                seen.add((step, name, weights_fingerprint(opened.model.base_model, SHAPE)))
+                close_checkpoint(opened)
+    assert len({fingerprint for step, _, fingerprint in seen if step}) == 8
+    assert len({fingerprint for step, _, fingerprint in seen if not step}) == 2
+
+
+def test_every_parameter_counts_in_the_fingerprint(checkpoint: Checkpoint) -> None:
     body = checkpoint.model.base_model
     fingerprint = weights_fingerprint(body, SHAPE)
     assert fingerprint == weights_fingerprint(body, SHAPE) != weights_fingerprint(body, SHAPE._replace(layers=1))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import resource
 import signal
 import socket
@@ -31,7 +32,7 @@ from transformers import (
 )
 
 from bloomz_haystack.training import loop, train
-from bloomz_haystack.training.config import DataConfig, Source, load_config
+from bloomz_haystack.training.config import DataConfig, Source, dump_config, load_config
 from bloomz_haystack.training.grad_cache import backward
 from bloomz_haystack.training.loop import DivergedError, Objective, fit
 from bloomz_haystack.training.processes import Team
@@ -481,6 +482,16 @@ def test_the_card_is_written_from_the_run(finished: Path) -> None:
         assert needed in card
     assert f"| validation mrr | {record['validation']['validation_mrr']:.4f} |" in card
     assert str(finished.parent) not in card
+
+
+def test_a_run_goes_on_from_another_folder(tiny_bloom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = recipe(tmp_path, tiny_bloom)
+    monkeypatch.chdir(tmp_path)
+    relative = dump_config(load_config(Path(path.name), base=os.path.relpath(tiny_bloom)))
+    monkeypatch.chdir("/")
+    assert dump_config(load_config(path)) == relative
+    hub = dump_config(load_config(path, data="owner/rows", base="owner/model"))
+    assert (hub["data"]["sources"][0]["path"], hub["model"]["base"]) == ("owner/rows", "owner/model")
 
 
 def test_the_record_makes_the_same_model_again(finished: Path, tiny_bloom: Path) -> None:

@@ -141,7 +141,7 @@ def dump_config(config: TrainConfig) -> dict[str, Any]:
     """Turn the configuration into plain values, for the record kept beside the weights.
 
     :param config: the resolved configuration.
-    :returns: a dictionary that YAML and JSON can hold; absolute paths are cut to their names.
+    :returns: a dictionary that YAML and JSON can hold; paths are cut to their names.
     """
     values = asdict(config)
     for key in ("sources", "validation"):
@@ -153,12 +153,13 @@ def dump_config(config: TrainConfig) -> dict[str, Any]:
 
 
 def bare_name(path: str) -> str:
-    """Cut an absolute path to its last part, so that records name no machine; leave any other name as it is.
+    """Cut a path to its last part, so that records name no machine; leave a name on the Hub as it is.
 
     :param path: file, folder or name on the Hub.
     :returns: a name.
     """
-    return Path(path).name if Path(path).is_absolute() else path
+    local = Path(path).expanduser()
+    return local.name if local.is_absolute() or local.exists() else path
 
 
 def _checked(path: Path, config: TrainConfig) -> TrainConfig:

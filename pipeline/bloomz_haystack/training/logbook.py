@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +45,8 @@ class Logbook:
         self._writer: Any = None
         if leads:
             _cut(self._path, first)
+            if not first:
+                shutil.rmtree(out / "tensorboard", ignore_errors=True)  # of another run
             self._writer = _writer(out / "tensorboard", first) if run.tensorboard else None
 
     def __enter__(self) -> "Logbook":

@@ -108,7 +108,7 @@ def fit(
                 score = next(iter(found.values()), None)
                 if score is None or score > done.best:  # nothing held out: the last is the best
                     save(step + 1, found)
-                done = Progress(step + 1, done.best if score is None else max(score, done.best))
+                done = Progress(step + 1, done.best if score is None else max(done.best, score))
                 if team.leads:
                     save_state(state, done)
                 team.wait()

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from bloomz_haystack import cli
 from bloomz_haystack.mining import mine as mining
+from bloomz_haystack.mining import scoring
 from bloomz_haystack.mining.corpus import passages_of, questions_of
 from bloomz_haystack.mining.mine import Settings, Summary, mine
 from bloomz_haystack.training.config import Source
@@ -177,7 +178,7 @@ def test_the_folder_reads_back_as_training_data(mined: Path) -> None:
     assert rows.train[0].negatives[0].score >= rows.train[0].negatives[-1].score
     kept = yaml.safe_load((mined / "mining.yaml").read_text(encoding="utf-8"))
     assert kept["settings"]["negatives"] == COUNT
-    assert list(kept["settings"]["data"]) == ["pairs.jsonl.gz"]
+    assert [entry.split()[0] for entry in kept["settings"]["data"]] == ["pairs.jsonl.gz"]
     assert kept["summary"]["questions"] == 25
     assert str(mined.parent.parent) not in (mined / "mining.yaml").read_text(encoding="utf-8")
 
@@ -188,6 +189,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[5])
 from test_mining import Quiet
 from bloomz_haystack.mining import mine as mining
+from bloomz_haystack.mining import scoring
 from bloomz_haystack.mining.blocks import MinedFolder
 mining.BLOCK = 4
 write_part = MinedFolder.write_part
@@ -235,6 +237,24 @@ def test_other_settings_other_data_and_a_stranger_s_folder_are_refused(
         mine([changed], tmp_path / "full", settings, Quiet())
     with pytest.raises(ValueError, match="is a file, but --out must name a folder"):
         mine([changed], changed, settings, Quiet())
+
+
+def test_passages_that_do_not_fit_together_give_the_same_scores(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = open_checkpoint(settings.ranker, "rank")
+    passages = [*(f"Le pont {number} est à Nantes." for number in range(9)), "🙂" * 40, ""]
+    pairs = [(passage, question) for question in ("Où ?", "Where is bridge 4?") for passage in passages]
+    pairs += [("Once only.", "Une fois ?")]
+    plain = probabilities(Scorer(checkpoint).score_pairs(pairs))
+    done: list[int] = []
+    np.testing.assert_allclose(scoring.score_pairs(checkpoint, pairs, 2048, done.append), plain, atol=1e-5)
+    assert sum(done) == len(pairs)
+    monkeypatch.setattr(scoring, "HELD_BYTES", 20_000)
+    groups = list(scoring._fitting(passages, 60))
+    assert [len(group) for group in groups] == [2, 2, 2, 2, 1, 1, 1]
+    np.testing.assert_allclose(scoring.score_pairs(checkpoint, pairs, 2048, done.append), plain, atol=1e-5)
+    assert np.abs(plain[:11] - plain[11:22]).max() > 1e-3  # negative control: the question matters
 
 
 def test_a_corpus_of_its_own_is_searched_instead(data: Path, settings: Settings, tmp_path: Path) -> None:

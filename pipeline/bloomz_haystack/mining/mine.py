@@ -6,7 +6,7 @@ Source: model card of cmarkea/bloomz-560m-retriever-v2, whose training data was 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,15 +18,16 @@ from bloomz_haystack.benchmark.corpus_files import sha256
 from bloomz_haystack.benchmark.model_files import ModelNotAvailable, find_model
 from bloomz_haystack.training.rows import LANGUAGES, Row, Sides
 from bloomz_haystack.training.sources import entries, files_of, good_rows
+from bloomz_haystack.training.streamed_rows import is_on_hub
 from haystack_integrations.common.bloomz.checkpoint import close_checkpoint, open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
-from haystack_integrations.common.bloomz.scorer import Scorer, probabilities
 
 from .blocks import MinedFolder
-from .corpus import Question, passages_of, questions_of
+from .corpus import Corpus, Question, passages_of, questions_of
+from .scoring import score_pairs
 from .searching import Candidate, Searcher
 
-BLOCK = 512  # questions searched, scored and written together
+BLOCK = 1024  # questions searched, scored and written together
 FALSE_NEGATIVE_SCORE = 0.8  # of a passage that answers after all; source: the same card
 
 
@@ -105,35 +106,48 @@ def mine(data: Sequence[Path], out: Path, settings: Settings, watcher: Watcher, 
     if not questions:
         raise ValueError(f"no question in {', '.join(map(str, data))}: nothing to mine for")
     folder = MinedFolder(out, _identity(settings, data, corpus))
-    summary.questions, summary.passages = len(questions), len(searched.texts)
     blocks = [questions[start : start + BLOCK] for start in range(0, len(questions), BLOCK)]
-    missing = [number for number in range(len(blocks)) if not folder.part(number).exists()]
+    missing = {number: block for number, block in enumerate(blocks) if not folder.part(number).exists()}
+    summary.questions, summary.passages = len(questions), len(searched.texts)
     summary.blocks, summary.blocks_found = len(blocks), len(blocks) - len(missing)
     if missing:
-        checkpoint = open_checkpoint(settings.retriever, "embed")
-        searcher = Searcher(folder.store, Encoder(checkpoint, batch_tokens=settings.batch_tokens), searched)
-        judge = open_checkpoint(settings.ranker, "rank")
-        try:
-            summary.embedded = searcher.index(watcher.step("embedding passages", len(searched.texts)))
-            scorer = Scorer(judge, batch_tokens=settings.batch_tokens)
-            pairs = sum(len(blocks[number]) for number in missing) * settings.negatives
-            done = watcher.step("scoring pairs", pairs)
-            for number in missing:
-                found = searcher.candidates(blocks[number], settings.negatives)
-                scores = _scores(blocks[number], found, scorer, done)
-                folder.write_part(number, _rows(blocks[number], found, scores))
-                summary.negatives += len(scores)
-                summary.false_negatives += int((scores >= FALSE_NEGATIVE_SCORE).sum())
-        finally:
-            searcher.close()
-            close_checkpoint(checkpoint)
-            close_checkpoint(judge)
+        _mine_blocks(missing, searched, folder, settings, summary, watcher)
     summary.seconds = time.perf_counter() - began
     folder.write({key: value for key, value in summary.as_json().items() if key != "out"})
     return summary
 
 
+def _mine_blocks(
+    blocks: Mapping[int, Sequence[Question]],
+    searched: Corpus,
+    folder: MinedFolder,
+    settings: Settings,
+    summary: Summary,
+    watcher: Watcher,
+) -> None:
+    finder, judge = open_checkpoint(settings.retriever, "embed"), open_checkpoint(settings.ranker, "rank")
+    searcher = Searcher(folder.store, Encoder(finder, batch_tokens=settings.batch_tokens), searched)
+    try:
+        summary.embedded = searcher.index(watcher.step("embedding passages", len(searched.texts)))
+        done = watcher.step("scoring pairs", sum(map(len, blocks.values())) * settings.negatives)
+        for number, questions in blocks.items():
+            found = searcher.candidates(questions, settings.negatives)
+            asked = zip(questions, found, strict=True)
+            pairs = [(passage.text, question.text) for question, passages in asked for passage in passages]
+            scores = score_pairs(judge, pairs, settings.batch_tokens, done)
+            folder.write_part(number, _rows(questions, found, scores))
+            summary.negatives += len(scores)
+            summary.false_negatives += int((scores >= FALSE_NEGATIVE_SCORE).sum())
+    finally:
+        searcher.close()
+        close_checkpoint(finder)
+        close_checkpoint(judge)
+
+
 def _read(paths: Sequence[Path], summary: Summary) -> list[Row]:
+    for path in paths:
+        if is_on_hub(str(path)):
+            raise ValueError(f"{path} is neither a file nor a folder: download a data set of the Hub first")
     return [row for path in paths for row in good_rows(entries(path), str(path), summary.bad)]
 
 
@@ -148,20 +162,8 @@ def _identity(settings: Settings, data: Sequence[Path], corpus: Sequence[Path]) 
             raise ValueError(str(error)) from None
         values[kind] = Path(values[kind]).name if Path(values[kind]).is_dir() else values[kind]
     for kind, paths in (("data", data), ("corpus", corpus)):
-        values[kind] = {file.name: sha256(file) for path in paths for file in files_of(path)}
+        values[kind] = [f"{file.name} {sha256(file)}" for path in paths for file in files_of(path)]
     return values
-
-
-def _scores(
-    questions: Sequence[Question], found: Sequence[Sequence[Candidate]], scorer: Scorer, done: Callable[[int], object]
-) -> npt.NDArray[np.float64]:
-    """Probabilities of relevance of all candidates, question by question."""
-    pairs = [
-        (candidate.text, question.text)
-        for question, candidates in zip(questions, found, strict=True)
-        for candidate in candidates
-    ]
-    return probabilities(scorer.score_pairs(pairs, progress=done))
 
 
 def _rows(

@@ -291,7 +291,7 @@ def test_adapters_alone_are_trained_resumed_and_merged(
         "retriever": (train.train_retriever, train.prepare_retriever, AutoModel),
         "ranker": (train.train_ranker, train.prepare_ranker, AutoModelForSequenceClassification),
     }[kind]
-    model = {"lora": {"rank": 2, "alpha": 8}}
+    model = {"lora": {"rank": 2, "alpha": 8}, "gradient_checkpointing": kind == "retriever"}
     path = recipe(tmp_path, tiny_bloom, model=model, optimizer={"learning_rate": 0.1, "warmup_steps": 0})
     run(path, tmp_path / "whole")
     save_state = loop.save_state

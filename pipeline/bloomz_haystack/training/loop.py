@@ -141,8 +141,10 @@ def _step(step: int, objective: Objective, compute: Compute, config: TrainConfig
 
 
 def _diverged(step: int, figures: dict[str, float], out: Path) -> str:
-    told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-    return f"step {step} gave no number ({told}): lower optimizer.learning_rate; {out} keeps the best checkpoint so far"
+    told = ", ".join(f"{name} {figures[name]:.4g}" for name in ("loss", "grad_norm"))
+    return (
+        f"step {step} gave no number ({told}): lower optimizer.learning_rate; what was saved in {out} before it stays"
+    )
 
 
 def _in_precision(objective: Objective, config: TrainConfig, team: Team) -> Compute:

@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def run_record(kind: str, config: TrainConfig, sources: Sequence[Rows]) -> dict[
         "settings": dump_config(config),
         "data": [_source_record(rows) for rows in sources],
         "git_commit": _git_commit(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
     }
 
 
@@ -106,6 +106,13 @@ def _source_record(rows: Rows) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a clone that is not installed
+        return "not installed"
 
 
 def _git_commit() -> str | None:

@@ -40,6 +40,7 @@ class DataConfig:
     negatives: int = 10  # hardest negatives used of a row
     false_negative: float = 0.8  # a negative scored at or above it answers too: dropped
     language_pairs: dict[str, float] = field(default_factory=dict)  # weight of question-passage; none given: uniform
+    single_source: bool = False  # all pairs of a step from one source: its passages are harder negatives
     inverse_cloze: float = 0.0  # share of pairs whose question is a span of the passage (arXiv 1906.00300)
     validation_rows: int = 300  # held out of each source and measured at each save
 
@@ -59,6 +60,7 @@ class ModelConfig:
     base: str | None = None  # checkpoint to start from: bundled name, folder or Hub name
     shape: dict[str, int] = field(default_factory=dict)  # or a new model: vocab_size, hidden_size, n_layer, n_head
     retriever: str | None = None  # ranker only: finds negatives where rows have none; a new ranker takes its vectors
+    bag: bool = False  # retriever only: train a new one as a bag of token vectors, fast on a CPU (bag.py)
     lora: LoraConfig | None = None
     gradient_checkpointing: bool = False  # compute each layer twice, keep its activations never
 
@@ -94,6 +96,7 @@ class RunConfig:
     gradient_cache: bool = True  # compute each chunk twice, keep its activations once; False keeps those of all chunks
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: bfloat16 on a GPU
     seed: int = 0
+    weights: Literal["float16", "float8_e4m3fn"] = "float16"  # of the matrices that are saved
     save_every: int = 500  # steps between validations and saves
     tensorboard: bool = True
 

@@ -13,8 +13,9 @@ from transformers import BloomModel
 
 from haystack_integrations.common.bloomz.forward import last_hidden_states
 from haystack_integrations.common.bloomz.packing import pack
-from haystack_integrations.common.bloomz.tokens import TokenIds
+from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
+from .bag import TokenBag
 from .config import LANGUAGE_PAIRS, TrainConfig
 from .grad_cache import Compute
 from .losses import info_nce
@@ -27,12 +28,20 @@ MAX_LOGIT_SCALE = 100.0  # as CLIP clamps it
 class RetrieverObjective:
     """What a retriever learns: each question nearest to its own passage."""
 
-    def __init__(self, model: BloomModel, sampler: RowSampler, held_out: Sequence[Row], config: TrainConfig) -> None:
+    def __init__(
+        self,
+        model: BloomModel | TokenBag,
+        sampler: RowSampler,
+        held_out: Sequence[Row],
+        template: SpecialTokens,
+        config: TrainConfig,
+    ) -> None:
         """Keep the parts.
 
         :param model: trained in place.
         :param sampler: of the rows to train on.
         :param held_out: rows to measure on.
+        :param template: what goes around a text.
         :param config: of the run.
         """
         self.model = model
@@ -41,6 +50,7 @@ class RetrieverObjective:
         self._logit_scale = nn.Parameter(torch.tensor(-math.log(config.loss.temperature), device=device))
         self._sampler = sampler
         self._held_out = held_out
+        self._template = template
         self._config = config
 
     @property
@@ -60,9 +70,11 @@ class RetrieverObjective:
         """Embed texts.
 
         :param texts: n token arrays.
-        :returns: (n, H) last-token states, with gradients.
+        :returns: (n, H) last-token states, or sums of a bag, with gradients.
         """
-        return last_hidden_states(self.model, pack(texts).to(self.model.get_input_embeddings().weight.device))
+        if isinstance(self.model, TokenBag):
+            return self.model(texts)
+        return embed(self.model, texts, self._template)
 
     def loss(self, outputs: torch.Tensor, batch: Contrast) -> torch.Tensor:
         """Take the loss of a batch.
@@ -104,6 +116,18 @@ class RetrieverObjective:
     def _wanted_pairs(self) -> Iterable[str]:
         weights = self._config.data.language_pairs
         return [pair for pair in LANGUAGE_PAIRS if not weights or weights.get(pair)]
+
+
+def embed(model: BloomModel, texts: Sequence[TokenIds], template: SpecialTokens) -> torch.Tensor:
+    """Embed texts with a Bloom.
+
+    :param model: the bi-encoder.
+    :param texts: n token arrays, without special tokens.
+    :param template: what its tokenizer writes around a text.
+    :returns: (n, H) last-token states, with gradients.
+    """
+    whole = [np.concatenate([template.before, ids, template.after]).astype(np.int64) for ids in texts]
+    return last_hidden_states(model, pack(whole).to(model.get_input_embeddings().weight.device))
 
 
 class _Numbered:

@@ -181,7 +181,8 @@ class RowSampler:
         return int((self._picks(count, self.rng(step)) == place).sum())
 
     def _picks(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        return rng.choice(len(self._sources), size=count, p=self._weights)
+        size = 1 if self._data.single_source else count
+        return np.resize(rng.choice(len(self._sources), size=size, p=self._weights), count)
 
     def draw(self, row: Row, rng: np.random.Generator, negatives: Sequence[Negative] = ()) -> Drawn:
         """Give the texts of a row, each in a language that is drawn.

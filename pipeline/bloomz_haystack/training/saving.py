@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from .bag import TokenBag
 from .card import model_card
 from .config import TrainConfig, bare_name, dump_config
 from .sources import Rows, files_of
@@ -43,21 +44,30 @@ def run_record(kind: str, config: TrainConfig, sources: Sequence[Rows]) -> dict[
 
 
 def save_checkpoint(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any], out: Path
+    model: PreTrainedModel | TokenBag, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any], out: Path
 ) -> None:
-    """Write the checkpoint in float16, adapters merged into the weights.
+    """Write the checkpoint in half precision or less, adapters merged into the weights.
 
-    :param model: as trained; not changed.
+    Float8 is for storage: transformers reads it as the float32 of the config. Vectors (biases, layer norms) are small
+    and stay in float16.
+
+    :param model: as trained, or a bag that is written into a Bloom; not changed.
     :param tokenizer: its tokenizer.
     :param record: of the run, with ``steps_done`` and ``validation``.
     :param out: the folder.
     :raises OSError: if the disk is full; the last checkpoint stays.
     """
-    weights = {name: weight.half().contiguous() for name, weight in merged_weights(model).items()}
+    if isinstance(model, TokenBag):
+        model = model.bloom()
+    matrices = getattr(torch, record["settings"]["run"]["weights"])
+    weights = {
+        name: weight.to(matrices if weight.dim() > 1 else torch.float16).contiguous()
+        for name, weight in merged_weights(model).items()
+    }
     disable_progress_bar()  # of the shards: it would stand in the middle of ours
     with torch.device("meta"):
         plain = type(model)(model.config)  # what adapters were injected into is no longer one
-    plain.config.dtype = torch.float16
+    plain.config.dtype = torch.float16 if matrices == torch.float16 else torch.float32
     part = out / "checkpoint.part"
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed while it saved
     part.mkdir()

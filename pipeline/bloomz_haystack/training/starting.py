@@ -23,10 +23,11 @@ from transformers.utils.logging import disable_progress_bar
 from haystack_integrations.common.bloomz.checkpoint import resolve
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
+from .bag import TokenBag
 from .config import LoraConfig, ModelConfig, TrainConfig
 from .sources import Rows, texts_of
 from .tokenizer import separate_pairs, train_tokenizer
-from .warm_start import log_idf, new_ranker, new_retriever
+from .warm_start import log_idf, new_ranker
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,8 @@ def load_body(name: str) -> BloomModel:
     return _whole(name, BloomModel, ())
 
 
-def start_retriever(config: TrainConfig, sources: Sequence[Rows], vocabulary: int) -> BloomModel:
-    """Give the bi-encoder to train.
+def start_retriever(config: TrainConfig, sources: Sequence[Rows], vocabulary: int) -> BloomModel | TokenBag:
+    """Give the bi-encoder to train, or the bag that becomes one.
 
     :param config: of the run.
     :param sources: rows with token ids.
@@ -93,7 +94,8 @@ def start_retriever(config: TrainConfig, sources: Sequence[Rows], vocabulary: in
     if config.model.base:
         return _prepared(load_body(config.model.base), config.model)
     log_idfs = log_idf(_passages(sources), vocabulary)
-    return _prepared(new_retriever(config.model.shape, log_idfs, config.run.seed), config.model)
+    bag = TokenBag(config.model.shape, log_idfs, config.run.seed)
+    return bag if config.model.bag else _prepared(bag.bloom(), config.model)
 
 
 def start_ranker(

@@ -44,6 +44,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    start = SPECIAL_TOKENS[1]  # stands before every text: see bag_to_bloom.py
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A", pair=f"{start} $A $B", special_tokens=[(start, 1)]
+    )
     names = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), SPECIAL_TOKENS, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **names)
 
@@ -61,6 +65,15 @@ def separate_pairs(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFas
         single="$A", pair=f"$A {eos} $B", special_tokens=[(eos, tokenizer.eos_token_id)]
     )
     return tokenizer
+
+
+def text_template(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:
+    """Read what the tokenizer writes around a text.
+
+    :param tokenizer: any fast one.
+    :returns: the ids before and after.
+    """
+    return special_tokens(tokenizer.backend_tokenizer, pair=False)
 
 
 def pair_template(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:

@@ -16,9 +16,7 @@ from typing import NamedTuple
 import torch
 from transformers import BloomModel, PreTrainedTokenizerFast
 
-from haystack_integrations.common.bloomz.forward import last_hidden_states
-from haystack_integrations.common.bloomz.packing import pack
-from haystack_integrations.common.bloomz.tokens import TokenIds
+from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
 from .config import TrainConfig, load_config
 from .grad_cache import compute_in_chunks
@@ -26,14 +24,14 @@ from .loop import DivergedError, Objective, fit
 from .mining import mine
 from .processes import Team, join_team
 from .ranker import RankerObjective
-from .retriever import RetrieverObjective
+from .retriever import RetrieverObjective, embed
 from .rows import Row
 from .sampling import RowSampler
 from .saving import run_record, save_checkpoint
 from .sources import Rows, read_rows
-from .starting import load_body, ranker_tokenizer, retriever_tokenizer, start_ranker, start_retriever
+from .starting import load_body, load_tokenizer, ranker_tokenizer, retriever_tokenizer, start_ranker, start_retriever
 from .token_rows import tokenize_rows
-from .tokenizer import pair_template, word_starts
+from .tokenizer import pair_template, text_template, word_starts
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +93,8 @@ def prepare_retriever(config: TrainConfig, team: Team) -> Prepared:
     sources = _tokenized(texts, tokenizer, config)
     model = start_retriever(config, sources, len(tokenizer)).to(team.device)
     sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
-    objective = RetrieverObjective(model, sampler, _held_out(sources, tokenizer, config), config)
+    held_out = _held_out(sources, tokenizer, config)
+    objective = RetrieverObjective(model, sampler, held_out, text_template(tokenizer), config)
     return Prepared("retriever", objective, tokenizer, sources)
 
 
@@ -162,17 +161,19 @@ def _with_negatives(rows: Rows, config: TrainConfig, team: Team) -> Rows:
                 "model that finds them"
             )
         model = load_body(config.model.retriever).to(team.device)
-        embed = partial(_embed, model, config.run.chunk_tokens, team)
-        train, validation = (mine(part, embed, config.run.seed) for part in (rows.train, rows.validation))
+        template = text_template(load_tokenizer(config.model.retriever))  # the ranker's own is for pairs
+        vectors = partial(_vectors, model, template, config.run.chunk_tokens, team)
+        train, validation = (mine(part, vectors, config.run.seed) for part in (rows.train, rows.validation))
         rows = replace(rows, train=train, validation=validation)
     return replace(rows, train=[row for row in rows.train if row.negatives])
 
 
-def _embed(model: BloomModel, chunk_tokens: int, team: Team, texts: Sequence[TokenIds]) -> torch.Tensor:
-    def compute(chunk: Sequence[TokenIds]) -> torch.Tensor:
-        return last_hidden_states(model, pack(chunk).to(team.device))
-
-    return compute_in_chunks(compute, texts, model.config.hidden_size, chunk_tokens, team)
+def _vectors(
+    model: BloomModel, template: SpecialTokens, chunk_tokens: int, team: Team, texts: Sequence[TokenIds]
+) -> torch.Tensor:
+    return compute_in_chunks(
+        partial(embed, model, template=template), texts, model.config.hidden_size, chunk_tokens, team
+    )
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ from transformers.models.bloom.modeling_bloom import BloomBlock
 
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
-OUTPUT_GAIN = 30.0  # of the averaged passage over the last token's own vector, which the residual adds
 MATCH_SHARPNESS = 12.0  # score of a token with its like: e^12 against about 200 unlike tokens at e^0
 MISS_SCORE = 8.0  # score of the separator, where a token without its like looks
 
@@ -36,28 +35,6 @@ class Coordinate(IntEnum):
     SEPARATOR = 1
     QUESTION = 2
     MATCH = 3
-
-
-def new_retriever(shape: dict[str, int], log_idf: npt.NDArray[np.float64], seed: int) -> BloomModel:
-    """Build a bi-encoder that averages random token vectors, weighted by idf.
-
-    :param shape: ``vocab_size``, ``hidden_size``, ``n_layer``, ``n_head``.
-    :param log_idf: (V,) natural logarithm of each token's inverse document frequency.
-    :param seed: of the random token vectors.
-    :returns: a model in float32, ready to train.
-    :raises ValueError: for more than one head.
-    """
-    if shape["n_head"] != 1:
-        raise ValueError(f"a new retriever has n_head 1, but got {shape}: see warm_start.py")
-    torch.manual_seed(seed)
-    model = BloomModel(_config(shape))
-    with torch.no_grad():
-        vectors = torch.randn(model.config.vocab_size, model.config.hidden_size)
-        vectors[:, Coordinate.IDF] = _standardised(log_idf)
-        model.word_embeddings.weight.copy_(vectors)
-        _average_by_idf(model.h[-1], float(log_idf.std()))
-        _quieten(model)
-    return model
 
 
 def new_ranker(
@@ -152,17 +129,6 @@ def _content(hidden: int) -> torch.Tensor:
     content = torch.eye(hidden)
     content[: len(Coordinate)] = 0
     return content
-
-
-def _average_by_idf(layer: BloomBlock, spread: float) -> None:
-    """Attend with weight idf, pass values through."""
-    _, key, value = _qkv(layer)
-    hidden = len(key)
-    key[0, Coordinate.IDF] = 1.0
-    _query_bias(layer)[0] = spread * math.sqrt(hidden)  # undoes the 1/sqrt(D) of the scores
-    value.copy_(torch.eye(hidden))
-    value[Coordinate.IDF] = 0
-    layer.self_attention.dense.weight.copy_(torch.eye(hidden) * OUTPUT_GAIN)
 
 
 def _find_separator(layer: BloomBlock) -> None:

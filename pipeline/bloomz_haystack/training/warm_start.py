@@ -1,12 +1,10 @@
-"""Shape -> new Bloom models that already rank before the first step.
+"""Shape -> a new Bloom ranker that already ranks before the first step.
 
-Random weights in a shallow Bloom give noise, and a CPU has no time to learn attention from nothing. So both models
-start as a ranking function written into the weights, which training then improves. One wide head: its ALiBi slope is
-1/256, nearly flat over a passage.
+Random weights in a shallow Bloom give noise, and a CPU has no time to learn attention from nothing. So it starts as a
+ranking function written into the weights, which training then improves; a new retriever starts as another one
+(``bag_to_bloom.py``). One wide head: its ALiBi slope is 1/256, nearly flat over a passage.
 
-Retriever: the last token averages all tokens, weighted by idf.
-
-Ranker, three layers: (1) every token looks for the separator, so that question tokens know what they are; (2) each
+Three layers: (1) every token looks for the separator, so that question tokens know what they are; (2) each
 question token looks for its like among the context tokens, or at the separator when there is none; (3) the last token
 averages, weighted by idf, how many found one. That is a soft, idf-weighted count of matched question words.
 """

@@ -27,6 +27,8 @@ class Way(NamedTuple):
     name: str
     run: Callable[[Sequence[Any]], Results]  # items -> one row an item
     family: str = ""
+    ours: bool = False
+    tolerance: float | None = None  # of other arithmetic (int8), which has its own; None: the section's
 
 
 class Missing(NamedTuple):
@@ -53,11 +55,16 @@ class Section(NamedTuple):
 class Timing(NamedTuple):
     """One way, timed."""
 
-    name: str
+    way: Way
     seconds: list[float]  # a round each
     trial_seconds: float  # of the run that was checked
     largest_difference: float
     peak_bytes: int | None
+
+    @property
+    def name(self) -> str:
+        """Of the way."""
+        return self.way.name
 
     @property
     def median(self) -> float:
@@ -170,7 +177,7 @@ def _try(
     results, peak = run_measuring_memory(lambda: way.run(section.items), device)
     took = clock() - begun
     difference = 0.0 if expected is None else _largest_difference(way, section, results, expected)
-    return Timing(way.name, [], took, difference, peak), results
+    return Timing(way, [], took, difference, peak), results
 
 
 def _largest_difference(way: Way, section: Section, results: Results, expected: Results) -> float:
@@ -179,9 +186,10 @@ def _largest_difference(way: Way, section: Section, results: Results, expected: 
             f"{section.name}: {way.name} gave results of shape {results.shape}, ours {expected.shape}: not comparable"
         )
     difference = float(np.abs(results - expected).max())
-    if not difference <= section.tolerance:  # NaN too
+    tolerance = section.tolerance if way.tolerance is None else way.tolerance
+    if not difference <= tolerance:  # NaN too
         raise ValueError(
-            f"{section.name}: {way.name} and ours differ by {difference:.2g}, more than {section.tolerance:g}: "
+            f"{section.name}: {way.name} and ours differ by {difference:.2g}, more than {tolerance:g}: "
             "it is not the same work, so it is not timed"
         )
     return difference

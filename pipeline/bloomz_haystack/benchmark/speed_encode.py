@@ -3,7 +3,7 @@
 Every way gives unit vectors (B, H) float32, from texts: tokenising is part of the work.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,16 +18,22 @@ from haystack_integrations.common.bloomz.encoder import Encoder
 from .machine_limits import bloom_work
 from .random_bloom import load_plain
 from .speed import Missing, Section, Way
+from .speed_onnx import onnx_way, unit_rows
 
 Vectors = npt.NDArray[np.float32]
+Encode = Callable[[Sequence[str]], Vectors]
+INT8_TOLERANCE = 2e-2  # of a number of a unit vector, a tenth of the largest
 BATCH_SIZES = (1, 8, 32)  # of SentenceTransformer.encode: the fastest is taken
 
 
-def passages_section(checkpoint: Checkpoint, folder: str, texts: list[str], layers: int, tolerance: float) -> Section:
+def passages_section(
+    checkpoint: Checkpoint, quantised: Checkpoint, folder: str, texts: list[str], layers: int, tolerance: float
+) -> Section:
     """Compare the encoding of many passages.
 
     :param checkpoint: opened for "embed"; every way uses its weights.
-    :param folder: where its tokenizer is.
+    :param quantised: the same in int8.
+    :param folder: where they are, and the tokenizer.
     :param texts: B passages.
     :param layers: that every token goes through.
     :param tolerance: largest difference between two vectors' numbers.
@@ -35,39 +41,58 @@ def passages_section(checkpoint: Checkpoint, folder: str, texts: list[str], laye
     """
     plain = load_plain(folder, checkpoint.placement, "embed")
     ways = [
-        Way("ours, packed", Encoder(checkpoint).encode),
+        Way("ours, packed", Encoder(checkpoint).encode, ours=True),
+        Way("ours, int8", Encoder(quantised).encode, ours=True, tolerance=INT8_TOLERANCE),
         Way("model card: one padded batch", _card(plain, folder)),
         Way("HF feature-extraction, one by one", _feature_extraction(plain, folder)),
     ]
-    missing = [_onnx()]
+    missing: list[Missing] = []
     if find_spec("sentence_transformers"):
         ways += _sentence_transformer(plain, folder)
     else:
         missing.append(Missing("SentenceTransformer.encode", "pip install sentence-transformers"))
+    _add(onnx_way(plain, folder), ways, missing)
     return _section(checkpoint, "encode", "Encode passages", "passages", texts, ways, missing, layers, tolerance)
 
 
-def questions_section(checkpoint: Checkpoint, folder: str, texts: list[str], layers: int, tolerance: float) -> Section:
+def questions_section(
+    checkpoint: Checkpoint, quantised: Checkpoint, folder: str, texts: list[str], layers: int, tolerance: float
+) -> Section:
     """Compare the encoding of questions that come one at a time.
 
     :param checkpoint: as for ``passages_section``.
+    :param quantised: as for ``passages_section``.
     :param folder: as for ``passages_section``.
     :param texts: B questions; each is a call of its own.
     :param layers: as for ``passages_section``.
     :param tolerance: as for ``passages_section``.
     :returns: the section.
     """
-    encoder, card = Encoder(checkpoint), _card(load_plain(folder, checkpoint.placement, "embed"), folder)
+    plain = load_plain(folder, checkpoint.placement, "embed")
     ways = [
-        Way("ours", lambda items: np.concatenate([encoder.encode([text]) for text in items])),
-        Way("model card", lambda items: np.concatenate([card([text]) for text in items])),
+        Way("ours", _one_by_one(Encoder(checkpoint).encode), ours=True),
+        Way("ours, int8", _one_by_one(Encoder(quantised).encode), ours=True, tolerance=INT8_TOLERANCE),
+        Way("model card", _one_by_one(_card(plain, folder))),
     ]
+    missing: list[Missing] = []
+    _add(onnx_way(plain, folder), ways, missing)
     section = _section(
-        checkpoint, "question", "One question at a time", "questions", texts, ways, [_onnx()], layers, tolerance
+        checkpoint, "question", "One question at a time", "questions", texts, ways, missing, layers, tolerance
     )
     weights = bloom_work(1, layers, checkpoint.model.config.hidden_size, checkpoint.placement.dtype.itemsize)
     # Whole models are far larger than any cache, so each question reads the weights again; a layer or two may stay.
     return section._replace(work=section.work._replace(bytes_read=weights.bytes_read * len(texts)))
+
+
+def _add(found: Way | Missing, ways: list[Way], missing: list[Missing]) -> None:
+    if isinstance(found, Way):
+        ways.append(found)
+    else:
+        missing.append(found)
+
+
+def _one_by_one(encode: Encode) -> Encode:
+    return lambda items: np.concatenate([encode([text]) for text in items])
 
 
 def _section(
@@ -127,17 +152,3 @@ def _sentence_transformer(model: PreTrainedModel, folder: str) -> list[Way]:
         return Way(f"SentenceTransformer.encode, batch {size}", encode, family="SentenceTransformer")
 
     return [way(size) for size in BATCH_SIZES]
-
-
-def _onnx() -> Missing:
-    installed = find_spec("onnxruntime")
-    return Missing("ONNX Runtime", "no export of ours yet" if installed else "onnxruntime is not installed")
-
-
-def unit_rows(vectors: Vectors) -> Vectors:
-    """Divide each row by its length.
-
-    :param vectors: (B, H).
-    :returns: (B, H), each row of length one.
-    """
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -14,11 +14,13 @@ import torch
 
 from haystack_integrations.common.bloomz.checkpoint import (
     Checkpoint,
+    LoadSettings,
     Task,
     choose_placement,
     close_checkpoint,
     open_checkpoint,
 )
+from haystack_integrations.common.bloomz.int8 import Precision
 
 from .machine_limits import make_probes
 from .random_bloom import SHAPES, Shape, save_random_bloom, switch_off_shortcut
@@ -130,18 +132,20 @@ def measure_speed(options: SpeedOptions, progress: Progress = lambda _: None) ->
 def _model_sections(folder: Path, plan: Plan) -> Iterator[Section]:
     """One at a time, while the weights are open."""
     if {"encode", "question"} & set(plan.options.sections):
-        with _opened(folder, "embed", plan) as checkpoint:
-            yield from _encode(checkpoint, folder, plan)
+        with _opened(folder, "embed", plan) as checkpoint, _opened(folder, "embed", plan, "int8") as quantised:
+            yield from _encode(checkpoint, quantised, folder, plan)
     if "rerank" in plan.options.sections:
         with _opened(folder, "rank", plan) as checkpoint:
             yield _rerank(checkpoint, folder, plan)
 
 
 @contextmanager
-def _opened(folder: Path, task: Task, plan: Plan) -> Iterator[Checkpoint]:
-    checkpoint = open_checkpoint(str(folder), task, device=plan.options.device)
+def _opened(folder: Path, task: Task, plan: Plan, precision: Precision | None = None) -> Iterator[Checkpoint]:
+    # int8 is for the CPU, whatever the device of the others
+    device = plan.options.device if precision is None else "cpu"
+    checkpoint = open_checkpoint(str(folder), task, device=device, settings=LoadSettings(precision=precision))
     if plan.cut:
-        switch_off_shortcut(checkpoint.model)
+        switch_off_shortcut(checkpoint.model, precision)
     try:
         yield checkpoint
     finally:
@@ -152,7 +156,7 @@ def _tolerance(checkpoint: Checkpoint) -> float:
     return 1e-4 if checkpoint.placement.dtype == torch.float32 else 3e-2  # bfloat16 keeps 8 bits
 
 
-def _encode(checkpoint: Checkpoint, folder: Path, plan: Plan) -> Iterator[Section]:
+def _encode(checkpoint: Checkpoint, quantised: Checkpoint, folder: Path, plan: Plan) -> Iterator[Section]:
     from .speed_encode import passages_section, questions_section
 
     rng = np.random.default_rng(plan.options.seed)
@@ -160,9 +164,9 @@ def _encode(checkpoint: Checkpoint, folder: Path, plan: Plan) -> Iterator[Sectio
     questions = random_texts(draw_lengths(QUESTIONS, *QUESTION_LENGTHS, rng), rng)
     common = (plan.full_layers, _tolerance(checkpoint))
     if "encode" in plan.options.sections:
-        yield passages_section(checkpoint, str(folder), passages, *common)
+        yield passages_section(checkpoint, quantised, str(folder), passages, *common)
     if "question" in plan.options.sections:
-        yield questions_section(checkpoint, str(folder), questions, *common)
+        yield questions_section(checkpoint, quantised, str(folder), questions, *common)
 
 
 def _rerank(checkpoint: Checkpoint, folder: Path, plan: Plan) -> Section:

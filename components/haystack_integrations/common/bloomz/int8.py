@@ -18,6 +18,7 @@ Precision = Literal["int8"]
 
 TINY = 1e-30  # a row of zeros needs a scale too
 GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
+QLINEAR = torch.ops.onednn.qlinear_pointwise.default
 PACKED_ROWS = 256  # oneDNN packs for a number of rows; from 16 to 2,048 the layout is the same
 
 
@@ -84,7 +85,7 @@ class Int8Linear(nn.Module):
         steps = rows.abs().amax(-1, keepdim=True).clamp_min_(TINY).div_(levels)
         # to unsigned by adding a zero point, and to the nearest by adding a half before the cut
         unsigned = (rows * steps.reciprocal()).add_(levels + 1.5).to(torch.uint8)
-        sums = torch.ops.onednn.qlinear_pointwise(
+        sums = QLINEAR(
             unsigned,
             1.0,
             levels + 1,
@@ -124,7 +125,5 @@ def input_levels() -> int:
     ones = torch.full((1, 64), 255, dtype=torch.uint8)
     packed = torch.ops.onednn.qlinear_prepack(torch.full((16, 64), 127, dtype=torch.int8), [1, 64])
     scales, zeros = torch.ones(16), torch.zeros(16, dtype=torch.int64)
-    sums = torch.ops.onednn.qlinear_pointwise(
-        ones, 1.0, 0, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
-    )
+    sums = QLINEAR(ones, 1.0, 0, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], "")
     return 127 if bool((sums == 64 * 255 * 127).all()) else 63

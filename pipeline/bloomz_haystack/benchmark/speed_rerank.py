@@ -3,7 +3,7 @@
 Every way gives the log-odds of relevance (K,) float32, from texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
 from haystack_integrations.common.bloomz.checkpoint import Checkpoint, positive_label
+from haystack_integrations.common.bloomz.prefix_batches import PrefixSettings
+from haystack_integrations.common.bloomz.prefix_states import StoreDtype
 from haystack_integrations.common.bloomz.scorer import Scorer
 
 from .machine_limits import bloom_work
@@ -21,26 +23,39 @@ from .random_bloom import load_plain
 from .speed import Missing, Section, Way
 
 LogOdds = npt.NDArray[np.float32]
+Score = Callable[[Sequence[str]], LogOdds]
+STORE_BYTES = 2**33  # room for every candidate
+# Of the log-odds, which are below one on random weights.
+FLOAT16_TOLERANCE, INT8_TOLERANCE = 1e-3, 5e-2
 BATCH_SIZES = (1, 8, 32)  # of CrossEncoder.predict: the fastest is taken
 
 
 def rerank_section(
-    checkpoint: Checkpoint, folder: str, question: str, contexts: list[str], layers: int, tolerance: float
+    checkpoint: Checkpoint,
+    quantised: Checkpoint,
+    folder: str,
+    question: str,
+    contexts: list[str],
+    layers: int,
+    tolerance: float,
 ) -> Section:
     """Compare the scoring of one question's candidates.
 
     :param checkpoint: opened for "rank"; every way uses its weights.
-    :param folder: where its tokenizer is.
+    :param quantised: the same in int8.
+    :param folder: where they are, and the tokenizer.
     :param question: one.
     :param contexts: K candidates.
     :param layers: that every token goes through.
     :param tolerance: largest difference between two log-odds.
     :returns: the section.
     """
-    scorer = Scorer(checkpoint)
     plain = load_plain(folder, checkpoint.placement, "rank")
     ways = [
-        Way("ours, packed", lambda items: scorer.score(question, items)),
+        Way("ours, packed", _scorer(checkpoint, question), ours=True),
+        Way("ours, prefix cache, cold", _cold(checkpoint, question), ours=True),
+        *_warm(checkpoint, quantised, question, contexts, tolerance),
+        Way("ours, int8", _scorer(quantised, question), ours=True, tolerance=INT8_TOLERANCE),
         Way("HF text-classification, one by one", _text_classification(plain, folder, question)),
     ]
     missing = []
@@ -54,6 +69,44 @@ def rerank_section(
     work = bloom_work(tokens, layers, hidden, itemsize)
     title = f"Rerank {len(contexts)} candidates for one question"
     return Section("rerank", title, "candidates", contexts, ways, missing, tokens, work, tolerance)
+
+
+def _scorer(checkpoint: Checkpoint, question: str) -> Score:
+    scorer = Scorer(checkpoint)
+    return lambda contexts: scorer.score(question, contexts)
+
+
+def _cold(checkpoint: Checkpoint, question: str) -> Score:
+    """No context is kept when the clock starts; all are when it stops."""
+    scorer = Scorer(checkpoint, prefix_settings=PrefixSettings(STORE_BYTES))
+
+    def score(contexts: Sequence[str]) -> LogOdds:
+        assert scorer.prefixes is not None
+        scorer.prefixes.cache.clear()
+        return scorer.score(question, contexts)
+
+    return score
+
+
+def _warm(
+    checkpoint: Checkpoint, quantised: Checkpoint, question: str, contexts: list[str], tolerance: float
+) -> list[Way]:
+    """Every context is kept before the clock starts."""
+    settings: list[tuple[str, Checkpoint, StoreDtype, float]] = [
+        ("float32", checkpoint, "float32", tolerance),
+        ("float16", checkpoint, "float16", FLOAT16_TOLERANCE),
+        ("float16, int8 linears", quantised, "float16", INT8_TOLERANCE),
+    ]
+    ways = []
+    for name, opened, store_dtype, allowed in settings:
+        scorer = Scorer(opened, prefix_settings=PrefixSettings(STORE_BYTES, store_dtype=store_dtype))
+        scorer.warm_prefixes(contexts)
+
+        def score(items: Sequence[str], scorer: Scorer = scorer) -> LogOdds:
+            return scorer.score(question, items)
+
+        ways.append(Way(f"ours, prefix cache, warm, {name}", score, ours=True, tolerance=allowed))
+    return ways
 
 
 def _text_classification(plain: PreTrainedModel, folder: str, question: str) -> Any:  # noqa: ANN401

@@ -135,8 +135,8 @@ def _model_sections(folder: Path, plan: Plan) -> Iterator[Section]:
         with _opened(folder, "embed", plan) as checkpoint, _opened(folder, "embed", plan, "int8") as quantised:
             yield from _encode(checkpoint, quantised, folder, plan)
     if "rerank" in plan.options.sections:
-        with _opened(folder, "rank", plan) as checkpoint:
-            yield _rerank(checkpoint, folder, plan)
+        with _opened(folder, "rank", plan) as checkpoint, _opened(folder, "rank", plan, "int8") as quantised:
+            yield _rerank(checkpoint, quantised, folder, plan)
 
 
 @contextmanager
@@ -169,13 +169,14 @@ def _encode(checkpoint: Checkpoint, quantised: Checkpoint, folder: Path, plan: P
         yield questions_section(checkpoint, quantised, str(folder), questions, *common)
 
 
-def _rerank(checkpoint: Checkpoint, folder: Path, plan: Plan) -> Section:
+def _rerank(checkpoint: Checkpoint, quantised: Checkpoint, folder: Path, plan: Plan) -> Section:
     from .speed_rerank import rerank_section
 
     rng = np.random.default_rng(plan.options.seed)
     question = random_texts([QUESTION_TOKENS], rng)[0]
     contexts = random_texts([CANDIDATE_TOKENS] * plan.candidates, rng)
-    return rerank_section(checkpoint, str(folder), question, contexts, plan.full_layers, _tolerance(checkpoint))
+    tolerance = _tolerance(checkpoint)
+    return rerank_section(checkpoint, quantised, str(folder), question, contexts, plan.full_layers, tolerance)
 
 
 def _retrieve(folder: Path, plan: Plan) -> list[Section]:

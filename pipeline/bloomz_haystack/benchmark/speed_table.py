@@ -97,17 +97,18 @@ def _section_table(measured: Measured) -> str:
     lines += ["", f"Limit {limit_seconds(measured):.3g} s: matrix product {rates.flop / 1e9:,.0f} GFLOP/s, memory "]
     lines[-1] += f"read {rates.bytes_read / 1e9:,.1f} GB/s, both measured in these rounds."
     others = [timing for timing in measured.timings[1:] if timing.way.ours]
-    lines[-1] += "".join(f" {_faster(measured, timing)}" for timing in others)
+    lines += ["", *(_faster(measured, timing) for timing in others), ""] if others else [""]
     if measured.passed_over:
         slower = ", ".join(f"{name} ({seconds:.3g} s)" for name, seconds in measured.passed_over.items())
-        lines[-1] += f" Slower settings, run once: {slower}."
-    return "\n".join(lines)
+        lines += [f"Slower settings, run once: {slower}."]
+    return "\n".join(lines).rstrip()
 
 
 def _faster(measured: Measured, ours: Timing) -> str:
-    """Compare another way of ours with everybody else."""
-    than = [f"{statistics.median(ratios(ours, other)):.2f} {other.name}" for other in measured.timings if other != ours]
-    return f"{ours.name} against the others' speed: {', '.join(than)}; it differs by {ours.largest_difference:.1g}."
+    """Compare another way of ours with the first one and with the alternatives."""
+    others = [measured.timings[0], *(timing for timing in measured.timings if not timing.way.ours)]
+    than = [f"{statistics.median(ratios(ours, other)):.2f} {other.name}" for other in others]
+    return f"- {ours.name}, against the others' speed: {', '.join(than)}; it differs by {ours.largest_difference:.1g}."
 
 
 def _line(measured: Measured, timing: Timing) -> str:

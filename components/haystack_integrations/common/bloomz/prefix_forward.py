@@ -80,7 +80,8 @@ def states_after_prefixes(
     reader = _PrefixReader(model, batch, prefixes, lengths)
     layers, hidden = _whole_layers(model), embed(model, batch)
     for number, layer in enumerate(layers):
-        normed, fused = project(layer, hidden) if number else _project_each_token_once(layer, hidden, batch)
+        once = number == 0 and takes_shortcut(model)
+        normed, fused = _project_each_token_once(layer, hidden, batch) if once else project(layer, hidden)
         hidden = after_attention(layer, hidden, normed, reader.attend(number, fused, value_bias(layer)))
     last = batch.cu_seqlens[1:].long() - 1
     if len(layers) == len(model.h):

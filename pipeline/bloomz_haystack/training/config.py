@@ -72,6 +72,7 @@ class LossConfig:
     symmetric: bool = False  # retriever: also passage -> question
     temperature: float = 0.07  # retriever: where the learnt one starts
     negatives_per_positive: int = 3  # ranker: drawn from a row's negatives
+    grid: int = 0  # ranker: n > 1 scores the questions of n neighbouring rows against the passages of all n instead
 
 
 @dataclass(frozen=True)

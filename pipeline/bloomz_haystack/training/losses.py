@@ -41,3 +41,16 @@ def pair_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
     Source: model card of cmarkea/bloomz-560m-reranking.
     """
     return F.cross_entropy(logits, labels)
+
+
+def listwise_cross_entropy(log_odds: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Contrast, for each question of a grid, the log-odds of its own passage with those of the other passages.
+
+    :param log_odds: (..., n, n), question i being answered by passage i.
+    :param known: (..., n, n) bool, False where a passage may answer too and is no negative; true on the diagonal.
+    :returns: () mean cross-entropy, in nats.
+    Source: arXiv 1904.09171 (softmax over the candidates of a question).
+    """
+    own = torch.arange(log_odds.shape[-1], device=log_odds.device).expand(log_odds.shape[:-1])
+    logits = log_odds.masked_fill(~known, -torch.inf)
+    return F.cross_entropy(logits.flatten(0, -2), own.flatten())

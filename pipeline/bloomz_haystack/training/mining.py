@@ -12,7 +12,7 @@ from .rows import Negative, Row, Sides
 
 DEPTH = 32  # negatives come from the first ranks
 BLOCK = 1024  # questions scored together: bounds the score matrix
-MOST_ROWS = 30_000  # of a source: an even sample of it is mined and trained on
+MOST_ROWS = 12_000  # of a source: an even sample of it is mined and trained on
 
 Encode = Callable[[Sequence[TokenIds]], torch.Tensor]
 

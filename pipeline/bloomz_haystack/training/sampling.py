@@ -184,18 +184,38 @@ class RowSampler:
         size = 1 if self._data.single_source else count
         return np.resize(rng.choice(len(self._sources), size=size, p=self._weights), count)
 
-    def draw(self, row: Row, rng: np.random.Generator, negatives: Sequence[Negative] = ()) -> Drawn:
+    def languages(self, row: Row, rng: np.random.Generator) -> tuple[str, str]:
+        """Draw the languages of question and passage for rows that are to share them.
+
+        :param row: one of them.
+        :param rng: of the step.
+        :returns: the language of each.
+        """
+        return self._languages.pair(row.queries or row.positives, row.positives, rng, translated=row.parallel)
+
+    def draw(
+        self,
+        row: Row,
+        rng: np.random.Generator,
+        negatives: Sequence[Negative] = (),
+        *,
+        wanted: tuple[str, str] | None = None,
+    ) -> Drawn:
         """Give the texts of a row, each in a language that is drawn.
 
         :param row: with token ids.
         :param rng: of the step.
         :param negatives: of the row, those to use.
+        :param wanted: languages of question and passage, taken where the row has them.
         :returns: token ids.
         """
         # Inverse cloze, across languages too: the span comes from either side of the translation.
         cloze = not row.queries or (not row.parallel and rng.random() < self._data.inverse_cloze)
         sides = row.positives if cloze else row.queries
         asked, answering = self._languages.pair(sides, row.positives, rng, translated=row.parallel)
+        if wanted:
+            asked = wanted[0] if wanted[0] in sides else asked
+            answering = wanted[1] if wanted[1] in row.positives else answering
         return Drawn(
             self._span(sides[asked], rng) if cloze else sides[asked],
             row.positives[answering],

@@ -1,7 +1,7 @@
 """Contexts, each with several questions -> last hidden states of every pair, each context computed once.
 
-The context comes first and attention is causal, so its tokens do not see the question: 16 questions of 14 tokens about a
-context of 140 cost 364 tokens instead of 2,464, forward and backward. The numbers and gradients are those of the joined
+The context comes first and attention is causal, so its tokens do not see the question: 16 questions of 14 tokens about
+a context of 140 cost 364 tokens instead of 2,464, forward and backward. Numbers and gradients are those of the joined
 pairs (``last_hidden_states``). Knows nothing of where contexts and questions come from.
 """
 
@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -88,14 +89,16 @@ class _Layout:
     @cached_property
     def _question_bias(self) -> torch.Tensor:
         place = torch.arange(self.real.shape[-1], device=self.slopes.device)
-        after = self._context_real.sum(1)[:, None, None, None, None] + place  # the question goes on where its context ends
+        after = (
+            self._context_real.sum(1)[:, None, None, None, None] + place
+        )  # the question goes on where its context ends
         return self.slopes[:, None, None, None] * after
 
 
 def _rows(batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Row in the pack of each token of each text, texts beside each other; and which of these are tokens."""
     bounds = batch.cu_seqlens.tolist()
-    spans = [torch.arange(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    spans = [torch.arange(start, stop) for start, stop in pairwise(bounds)]
     rows = pad_sequence(spans, batch_first=True, padding_value=-1).to(batch.input_ids.device)
     return rows.clamp(min=0), rows >= 0
 

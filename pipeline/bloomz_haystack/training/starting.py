@@ -26,7 +26,7 @@ from haystack_integrations.common.bloomz.tokens import TokenIds
 from .bag import TokenBag
 from .config import LoraConfig, ModelConfig, TrainConfig
 from .sources import Rows, texts_of
-from .tokenizer import separate_pairs, train_tokenizer
+from .tokenizer import mark_pairs, train_tokenizer
 from .warm_start import log_idf, new_ranker
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def retriever_tokenizer(config: TrainConfig, sources: Sequence[Rows]) -> PreTrai
 
 
 def ranker_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
-    """Give the tokenizer of the base, or that of the retriever with a separator between context and question.
+    """Give the tokenizer of the base, or that of the retriever with marks before the context and before the question.
 
     :param config: of the run.
     :returns: a fast tokenizer.
@@ -59,7 +59,7 @@ def ranker_tokenizer(config: TrainConfig) -> PreTrainedTokenizerFast:
         return load_tokenizer(config.model.base)
     if not config.model.retriever:
         raise ValueError("'model.retriever' must name the model whose token vectors a new ranker starts from")
-    return separate_pairs(load_tokenizer(config.model.retriever))
+    return mark_pairs(load_tokenizer(config.model.retriever))
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
@@ -114,7 +114,8 @@ def start_ranker(
     else:
         vectors = load_body(str(config.model.retriever)).word_embeddings.weight.detach()
         log_idfs = log_idf(_passages(sources), len(tokenizer))
-        model = new_ranker(config.model.shape, vectors, log_idfs, tokenizer.eos_token_id, config.run.seed)
+        marks = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        model = new_ranker(config.model.shape, vectors, log_idfs, marks, config.run.seed)
     model = _prepared(model, config.model)
     model.score.requires_grad_(True)  # adapters freeze it
     return model

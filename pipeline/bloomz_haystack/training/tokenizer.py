@@ -52,17 +52,19 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **names)
 
 
-def separate_pairs(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """Let the tokenizer write its end-of-text token between context and question.
+def mark_pairs(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Let the tokenizer write its begin mark before the context and its end-of-text token before the question.
 
-    The published rerankers have no separator; a model of three layers needs one to tell the question from the context.
+    The published rerankers have neither; a model of three layers needs the one to know how far a word stands from the
+    beginning, the other to tell the question from the context.
 
     :param tokenizer: changed in place.
     :returns: the same tokenizer.
     """
-    eos = tokenizer.eos_token
+    bos, eos = tokenizer.bos_token, tokenizer.eos_token
+    marks = [(bos, tokenizer.bos_token_id), (eos, tokenizer.eos_token_id)]
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A", pair=f"$A {eos} $B", special_tokens=[(eos, tokenizer.eos_token_id)]
+        single="$A", pair=f"{bos} $A {eos} $B", special_tokens=marks
     )
     return tokenizer
 

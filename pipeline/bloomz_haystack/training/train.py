@@ -20,6 +20,7 @@ from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
 from .config import TrainConfig, load_config
 from .grad_cache import compute_in_chunks
+from .listwise import ListwiseObjective
 from .loop import DivergedError, Objective, fit
 from .mining import mine
 from .processes import Team, join_team
@@ -115,7 +116,12 @@ def prepare_ranker(config: TrainConfig, team: Team) -> Prepared:
     model = start_ranker(config, sources, tokenizer).to(team.device)
     sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
     held_out = [row for row in _held_out(sources, tokenizer, config) if sampler.hardest(row)]
-    objective = RankerObjective(model, sampler, held_out, pair_template(tokenizer), config)
+    template = pair_template(tokenizer)
+    if config.loss.grid:
+        rows = [row for each in sources for row in each.train]
+        objective: Objective = ListwiseObjective(model, sampler, rows, held_out, template, config)
+    else:
+        objective = RankerObjective(model, sampler, held_out, template, config)
     return Prepared("ranker", objective, tokenizer, sources)
 
 

@@ -1,12 +1,16 @@
-"""Shape -> a new Bloom ranker that already ranks before the first step.
+"""Token vectors and idf -> a new cross-encoder that already ranks about as BM25 does, across two languages too.
 
-Random weights in a shallow Bloom give noise, and a CPU has no time to learn attention from nothing. So it starts as a
-ranking function written into the weights, which training then improves; a new retriever starts as another one
-(``bag_to_bloom.py``). One wide head: its ALiBi slope is 1/256, nearly flat over a passage.
+Three layers, two heads; the second head's ALiBi slope is the flattest, 1/256. What is written into the weights:
 
-Three layers: (1) every token looks for the separator, so that question tokens know what they are; (2) each
-question token looks for its like among the context tokens, or at the separator when there is none; (3) the last token
-averages, weighted by idf, how many found one. That is a soft, idf-weighted count of matched question words.
+(1) Second head: tokens look for the begin-of-text mark, which tells them how far they stand from it, and for the
+    separator, which tells the question's tokens what they are. First head (slope 1/16): each token averages the words
+    before it, weighted by idf.
+(2) Second head: each question token looks for its like, in word and in the words before it, among the context tokens,
+    or at the separator. The share that falls on the context is n / (n + k) for n matches: BM25's saturation.
+(3) The last token averages, weighted by idf, what its question's tokens found.
+
+ALiBi would make a match at the start of a passage count e^-0.6 of one at its end, 2.7 MRR on SQuAD before training:
+the distance from the begin mark undoes it.
 """
 
 import math
@@ -16,62 +20,64 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
-from transformers import BloomConfig, BloomForSequenceClassification, BloomModel
+from torch.nn.functional import normalize
+from transformers import BloomConfig, BloomForSequenceClassification
 from transformers.models.bloom.modeling_bloom import BloomBlock
 
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
-MATCH_SHARPNESS = 12.0  # score of a token with its like: e^12 against about 200 unlike tokens at e^0
-MISS_SCORE = 8.0  # score of the separator, where a token without its like looks
+SHARPNESS = 11.0  # score of a token with its like
+SATURATION = 0.5  # BM25's k: the separator's weight beside that of one match
+AROUND = 8.0  # score of two tokens with the same words before them
+FOUND = 1.5  # of the averaged share in the last token's vector
 
 
 class Coordinate(IntEnum):
-    """Coordinates of a token vector that do not hold content."""
+    """Coordinates of a token vector that do not hold content; an eighth of the width, for the words before, follows."""
 
     IDF = 0
     SEPARATOR = 1
     QUESTION = 2
-    MATCH = 3
+    SHARE = 3  # of a question token's attention that falls on the context, 0..4
+    BEGIN = 4
+    START = 5  # 4 at the begin mark, 2 some 200 tokens on; of the last token, in the end: the averaged share
 
 
 def new_ranker(
     shape: dict[str, int],
     token_vectors: torch.Tensor,
     log_idf: npt.NDArray[np.float64],
-    separator: int,
+    marks: tuple[int, int],
     seed: int,
 ) -> BloomForSequenceClassification:
-    """Build a cross-encoder that counts the question's words found in the context, weighted by idf.
+    """Build a cross-encoder that counts the question's words found in the context.
 
-    :param shape: ``vocab_size``, ``hidden_size``, ``n_layer`` (3), ``n_head`` (1).
+    :param shape: ``vocab_size``, ``hidden_size``, ``n_layer`` (3), ``n_head`` (2).
     :param token_vectors: (V, H') of a trained retriever of the same vocabulary; reduced to the free coordinates.
     :param log_idf: (V,) natural logarithm of each token's inverse document frequency.
-    :param separator: the token between context and question.
+    :param marks: the tokens that begin a pair and that part context and question.
     :param seed: of what is random.
     :returns: a model in float32 whose LABEL_1 means relevant.
     :raises ValueError: for another number of layers or heads.
     """
-    if (shape["n_layer"], shape["n_head"]) != (3, 1):
-        raise ValueError(f"a new ranker has n_layer 3 and n_head 1, but got {shape}: see warm_start.py")
+    if (shape["n_layer"], shape["n_head"]) != (3, 2):
+        raise ValueError(f"a new ranker has n_layer 3 and n_head 2, but got {shape}: see warm_start.py")
     torch.manual_seed(seed)
-    model = BloomForSequenceClassification(_config(shape, num_labels=2))
-    body, free = model.transformer, shape["hidden_size"] - len(Coordinate)
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+    model = BloomForSequenceClassification(BloomConfig(**shape, **special, num_labels=2, use_cache=False))
+    body, spread = model.transformer, float(log_idf.std())
     with torch.no_grad():
-        vectors = torch.zeros(shape["vocab_size"], shape["hidden_size"])
-        vectors[:, len(Coordinate) :] = _reduced(token_vectors, free)
-        vectors[:, Coordinate.IDF] = _standardised(log_idf)
-        vectors[separator] = 0
-        vectors[separator, Coordinate.SEPARATOR] = math.sqrt(shape["hidden_size"])
-        body.word_embeddings.weight.copy_(vectors)
-        _find_separator(body.h[0])
-        _find_like(body.h[1])
-        _average_matches(body.h[2], float(log_idf.std()))
-        _quieten(body)
+        body.word_embeddings.weight.copy_(_token_vectors(shape, token_vectors, log_idf, marks))
+        (local, marks_head), (_, like), (_, last) = ([_Head(layer, head) for head in range(2)] for layer in body.h)
+        _find_marks(marks_head)
+        _average_before(local, spread)
+        _find_like(like, _likeness(shape))
+        _average_shares(last, spread)
+        for layer in body.h:
+            layer.mlp.dense_4h_to_h.weight.mul_(0.1)  # nearly silent at first
         model.score.weight.zero_()
-        model.score.weight[1, Coordinate.MATCH] = 2.0
-        model.score.weight[0, Coordinate.MATCH] = -2.0
-        body.ln_f.bias[Coordinate.MATCH] = -7.0  # about half of the words found: undecided
+        model.score.weight[1, Coordinate.START], model.score.weight[0, Coordinate.START] = 2.0, -2.0
+        body.ln_f.bias[Coordinate.START] = -3.2  # about half of the words found: undecided
     return model
 
 
@@ -89,84 +95,100 @@ def log_idf(passages: Iterable[TokenIds], vocabulary: int) -> npt.NDArray[np.flo
     return np.log(np.log((total + 1) / (frequency + 0.5)).clip(min=0) + 0.1)
 
 
-def _config(shape: dict[str, int], **more: int) -> BloomConfig:
-    return BloomConfig(**shape, **more, bos_token_id=1, eos_token_id=2, pad_token_id=3, use_cache=False)
+class _Head:
+    """Views of one head's weights. Row 0 of query and key holds scores that do not depend on who looks."""
+
+    def __init__(self, layer: BloomBlock, head: int) -> None:
+        attention, shape = layer.self_attention, (layer.num_heads, 3, layer.self_attention.head_dim)
+        fused = attention.query_key_value.weight.unflatten(0, shape)[head].normal_(std=0.002)
+        self.query, self.key, self.value = fused  # (D, H) each
+        self.query_bias, _, self.value_bias = attention.query_key_value.bias.unflatten(0, shape)[head]  # (D,) each
+        self.out = attention.dense.weight.unflatten(1, (layer.num_heads, -1))[:, head].normal_(std=0.002)  # (H, D)
+        self.width, self.root = len(self.query[0]), math.sqrt(len(self.query[0]))  # of a mark's coordinate
+        self.scale = math.sqrt(len(self.query))  # undoes the 1/sqrt(D) of the scores
+        self.query_bias[0] = self.scale
 
 
-def _standardised(values: npt.NDArray[np.float64]) -> torch.Tensor:
-    return torch.from_numpy((values - values.mean()) / values.std()).float()
+def _before(width: int) -> slice:
+    """Coordinates that hold the words before a token."""
+    return slice(len(Coordinate), len(Coordinate) + width // 8)
+
+
+def _likeness(shape: dict[str, int]) -> int:
+    """Coordinates of content by which a head finds like tokens; one of its rows holds other scores."""
+    width, sketch = shape["hidden_size"], shape["hidden_size"] // 8
+    return min(width // shape["n_head"] - 1 - sketch, width - _before(width).stop)
+
+
+def _token_vectors(
+    shape: dict[str, int], given: torch.Tensor, log_idf: npt.NDArray[np.float64], marks: tuple[int, int]
+) -> torch.Tensor:
+    width = shape["hidden_size"]
+    vectors, content = torch.zeros(shape["vocab_size"], width), _before(width).stop
+    found = content + _likeness(shape)
+    # Each part of its own length: a token whose likeness were shorter than another's would match itself less well.
+    directions = _reduced(given, width - content)
+    vectors[:, content:found] = normalize(directions[:, : found - content]) * math.sqrt(0.75 * width)
+    vectors[:, found:] = normalize(directions[:, found - content :]) * math.sqrt(0.25 * width)
+    vectors[:, Coordinate.IDF] = torch.from_numpy((log_idf - log_idf.mean()) / log_idf.std())
+    for mark, place in zip(marks, (Coordinate.BEGIN, Coordinate.SEPARATOR), strict=True):
+        vectors[mark] = 0
+        vectors[mark, place] = math.sqrt(width)
+    return vectors
 
 
 def _reduced(vectors: torch.Tensor, dimensions: int) -> torch.Tensor:
-    """Keep the directions of most variance, each token's vector scaled to length sqrt(dimensions)."""
-    centred = nn.functional.normalize(vectors.float() - vectors.float().mean(0), dim=-1)
+    """Keep the directions of most variance, of most first."""
+    centred = normalize(vectors.float() - vectors.float().mean(0), dim=-1)
     _, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
-    kept = centred @ directions[:, -dimensions:]
-    return nn.functional.normalize(kept, dim=-1) * math.sqrt(dimensions)
+    return centred @ directions[:, -dimensions:].flip(1)
 
 
-def _quieten(body: BloomModel) -> None:
-    for layer in body.h:
-        layer.mlp.dense_4h_to_h.weight.mul_(0.1)
+def _find_marks(head: _Head) -> None:
+    """START at context tokens, QUESTION = 4 at the question's; neither at the separator."""
+    head.key[0, Coordinate.BEGIN] = 5.3 / head.root  # e^5.3 = 200 tokens
+    head.key[0, Coordinate.SEPARATOR] = 14.0 / head.root
+    head.query[1, Coordinate.SEPARATOR] = -30.0 * head.scale / head.root
+    head.key[1, [Coordinate.SEPARATOR, Coordinate.BEGIN]] = 1 / head.root
+    head.value[0, Coordinate.SEPARATOR] = head.value[1, Coordinate.BEGIN] = 4 / head.root
+    head.out[Coordinate.QUESTION, 0] = head.out[Coordinate.START, 1] = 1.0
 
 
-def _qkv(layer: BloomBlock) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Views of the one head's query, key, value weights (3 x (H, H)), made nearly zero; the biases are zero."""
-    projection = layer.self_attention.query_key_value
-    query, key, value = projection.weight.view(3, -1, projection.in_features).unbind(0)
-    for weight in (query, key, value):
-        weight.normal_(std=0.002)
-    return query, key, value
+def _average_before(head: _Head, spread: float) -> None:
+    """Average the words before a token, but not itself, into their own coordinates, as a random sketch."""
+    head.key[0, Coordinate.IDF] = spread
+    head.key[0, [Coordinate.SEPARATOR, Coordinate.BEGIN]] = -20.0 / head.root
+    content, sketch = _before(head.width).stop, head.width // 8
+    same = torch.arange(min(48, len(head.query) - 2))
+    head.query[2 + same, content + same] = -6.0 * head.scale / 80
+    head.key[2 + same, content + same] = 1.0
+    free = head.width - content
+    head.value[:sketch, content:] = torch.randn(sketch, free) / math.sqrt(free)
+    head.out[_before(head.width), :sketch] = 2.0 * torch.eye(sketch)
 
 
-def _query_bias(layer: BloomBlock) -> torch.Tensor:
-    return layer.self_attention.query_key_value.bias.view(3, -1)[0]
+def _find_like(head: _Head, coordinates: int) -> None:
+    """SHARE of a question token's attention that falls on the context, by content and by the words before."""
+    before, sketch = _before(head.width), head.width // 8
+    like = torch.arange(coordinates)
+    head.query[1 + like, before.stop + like] += SHARPNESS * head.scale / (0.75 * head.width)
+    head.key[1 + like, before.stop + like] += 1.0
+    rows = slice(1 + len(like), 1 + len(like) + sketch)
+    head.query[rows, before] = torch.eye(sketch) * AROUND * head.scale / sketch / 4  # 4: the sketch has gain 2, twice
+    head.key[rows, before] = torch.eye(sketch)
+    head.key[0, Coordinate.QUESTION] = -6.0  # no question token is found, itself included
+    head.key[0, Coordinate.BEGIN] = -30.0 / head.root
+    # 0.9: the marks lengthen a vector, which the layer norm shortens; 0.7: what START gives to an average token
+    head.key[0, Coordinate.SEPARATOR] = (0.9 * SHARPNESS + math.log(SATURATION) + 0.7) / head.root
+    head.key[0, Coordinate.START] = 1.5 / 4  # undoes ALiBi
+    head.value_bias[0] = 4.0
+    head.value[0, Coordinate.SEPARATOR] = -4.0 / head.root
+    head.out[Coordinate.SHARE, 0] = 1.0
 
 
-def _content(hidden: int) -> torch.Tensor:
-    content = torch.eye(hidden)
-    content[: len(Coordinate)] = 0
-    return content
-
-
-def _find_separator(layer: BloomBlock) -> None:
-    """Question tokens, which alone come after the separator, get QUESTION = about 4."""
-    _, key, value = _qkv(layer)
-    hidden = len(key)
-    key[0, Coordinate.SEPARATOR] = 1.0  # about sqrt(H) at the separator, 0 elsewhere
-    _query_bias(layer)[0] = 12.0  # times sqrt(H) / sqrt(D): score 12
-    value[0, Coordinate.SEPARATOR] = 4 / math.sqrt(hidden)
-    layer.self_attention.dense.weight.normal_(std=0.002)
-    layer.self_attention.dense.weight[Coordinate.QUESTION, 0] = 1.0
-
-
-def _find_like(layer: BloomBlock) -> None:
-    """MATCH = share of a question token's attention that falls on context tokens."""
-    query, key, value = _qkv(layer)
-    hidden = len(key)
-    root = math.sqrt(hidden)
-    content = _content(hidden)
-    query.add_(content * MATCH_SHARPNESS / root)  # content . content is H: score MATCH_SHARPNESS
-    key.add_(content)
-    bias = _query_bias(layer)
-    bias[0] = 1.0
-    # No question token is found, itself included; the separator, which carries the mark too (4), makes up for it.
-    key[0, Coordinate.QUESTION] = -5.0 * root
-    key[0, Coordinate.SEPARATOR] = MISS_SCORE + 5.0 * 4
-    value_bias = layer.self_attention.query_key_value.bias.view(3, -1)[2]
-    value_bias[0] = 4.0
-    value[0, Coordinate.SEPARATOR] = -4.0 / root
-    layer.self_attention.dense.weight.normal_(std=0.002)
-    layer.self_attention.dense.weight[Coordinate.MATCH, 0] = 1.0
-
-
-def _average_matches(layer: BloomBlock, spread: float) -> None:
-    """Average MATCH over question tokens, weighted by idf."""
-    _, key, value = _qkv(layer)
-    root = math.sqrt(len(key))
-    key[0, Coordinate.IDF] = spread
-    key[0, Coordinate.QUESTION] = 3.0
-    _query_bias(layer)[0] = root
-    value[0, Coordinate.MATCH] = 1.0
-    layer.self_attention.dense.weight.normal_(std=0.002)
-    layer.self_attention.dense.weight[Coordinate.MATCH, 0] = 2.0
+def _average_shares(head: _Head, spread: float) -> None:
+    """Average SHARE over question tokens, weighted by idf^1.2."""
+    head.key[0, Coordinate.IDF] = 1.2 * spread
+    head.key[0, Coordinate.QUESTION] = 3.0
+    head.value[0, Coordinate.SHARE] = 1.0
+    head.out[Coordinate.START, 0] = FOUND

@@ -6,25 +6,25 @@ activations, and pass its part of that gradient on. The result is the plain grad
 size of a chunk and the number of processes that share them. Knows nothing of what the loss is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
+from typing import Any
 
 import torch
 
 from haystack_integrations.common.bloomz.packing import plan_batches
-from haystack_integrations.common.bloomz.tokens import TokenIds
 
 from .processes import Team
 
-Compute = Callable[[Sequence[TokenIds]], torch.Tensor]  # n texts -> (n, K), with gradients
+Compute = Callable[[Sequence[Any]], torch.Tensor]  # n texts -> (n, K), with gradients
 
 
 def compute_in_chunks(
-    compute: Compute, texts: Sequence[TokenIds], width: int, chunk_tokens: int, team: Team
+    compute: Compute, texts: Sequence[Sized], width: int, chunk_tokens: int, team: Team
 ) -> torch.Tensor:
     """Compute the outputs of all texts, without gradients, each process some of the chunks.
 
     :param compute: the model.
-    :param texts: n texts, the same on every process.
+    :param texts: n texts, whose length is their tokens, the same on every process.
     :param width: K.
     :param chunk_tokens: tokens computed together.
     :param team: the processes.
@@ -38,7 +38,7 @@ def compute_in_chunks(
 def backward(
     compute: Compute,
     loss: Callable[[torch.Tensor], torch.Tensor],
-    texts: Sequence[TokenIds],
+    texts: Sequence[Sized],
     width: int,
     chunk_tokens: int,
     team: Team,
@@ -73,7 +73,7 @@ def backward(
     return value.detach()
 
 
-def _own_chunks(texts: Sequence[TokenIds], chunk_tokens: int, team: Team) -> list[list[int]]:
+def _own_chunks(texts: Sequence[Sized], chunk_tokens: int, team: Team) -> list[list[int]]:
     return plan_batches([len(ids) for ids in texts], chunk_tokens)[team.rank :: team.size]
 
 

@@ -5,7 +5,7 @@ Steps, logs, validates and saves at intervals, keeps the best. Knows nothing of 
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +13,6 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-
-from haystack_integrations.common.bloomz.tokens import TokenIds
 
 from .config import OptimizerConfig, TrainConfig, dump_config
 from .grad_cache import Compute, backward, compute_in_chunks
@@ -27,8 +25,8 @@ class Batch(Protocol):
     """What a step works on."""
 
     @property
-    def texts(self) -> list[TokenIds]:
-        """What the model reads."""
+    def texts(self) -> Sequence[Sized]:
+        """What the model reads: token ids, or what else has tokens for its length."""
 
 
 class Objective(Protocol):
@@ -44,7 +42,7 @@ class Objective(Protocol):
     def batch(self, step: int) -> Any:  # noqa: ANN401
         """Give the ``Batch`` of a step, the same on every process."""
 
-    def compute(self, texts: Sequence[TokenIds]) -> torch.Tensor:
+    def compute(self, texts: Sequence[Any]) -> torch.Tensor:
         """Compute (n, K) outputs, with gradients."""
 
     def loss(self, outputs: torch.Tensor, batch: Any) -> torch.Tensor:  # noqa: ANN401
@@ -150,7 +148,7 @@ def _diverged(step: int, figures: dict[str, float], out: Path) -> str:
 def _in_precision(objective: Objective, config: TrainConfig, team: Team) -> Compute:
     half = config.run.precision == "bfloat16" or (config.run.precision == "auto" and team.device.type == "cuda")
 
-    def compute(texts: Sequence[TokenIds]) -> torch.Tensor:
+    def compute(texts: Sequence[Any]) -> torch.Tensor:
         # One context a chunk: it keeps the weights it has cast, and those cast without gradients would have none.
         with torch.autocast(team.device.type, torch.bfloat16, enabled=half):
             return objective.compute(texts).float()
@@ -158,7 +156,7 @@ def _in_precision(objective: Objective, config: TrainConfig, team: Team) -> Comp
     return compute
 
 
-def _measure(compute: Compute, width: int, config: TrainConfig, team: Team, texts: Sequence[TokenIds]) -> torch.Tensor:
+def _measure(compute: Compute, width: int, config: TrainConfig, team: Team, texts: Sequence[Any]) -> torch.Tensor:
     return compute_in_chunks(compute, texts, width, config.run.chunk_tokens, team)
 
 

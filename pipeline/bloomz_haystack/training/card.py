@@ -85,6 +85,11 @@ def _recipe(kind: str, settings: dict[str, Any]) -> str:
             f"question against its passage, its {data['negatives']} hardest negatives scored under "
             f"{data['false_negative']:g} where the data has any, and the passages of the other questions"
         )
+    elif loss["grid"]:
+        told = (
+            f"List-wise cross-entropy, and cross-entropy on two labels: the questions of {loss['grid']} neighbouring "
+            f"rows, each scored against the passages of all of them; neighbours are drawn from a row's negatives"
+        )
     else:
         told = (
             f"Cross-entropy on two labels, {loss['negatives_per_positive']} hard negatives to a positive, drawn from "

@@ -172,6 +172,8 @@ def _checked(path: Path, config: TrainConfig) -> TrainConfig:
         raise ValueError(f"{path}: 'data.sources' must list at least one source, as - path: FILE (or give --data)")
     if bool(model.base) == bool(model.shape):
         raise ValueError(f"{path}: give either 'model.base' (a checkpoint; or --base) or 'model.shape' (a new model)")
+    if config.loss.grid == 1:
+        raise ValueError(f"{path}: loss.grid must be 0 (no grids) or at least 2 rows, but got 1")
     unknown = sorted(set(data.language_pairs) - set(LANGUAGE_PAIRS))
     if unknown:
         raise ValueError(f"{path}: unknown language pair {unknown[0]!r}; known are {', '.join(LANGUAGE_PAIRS)}")

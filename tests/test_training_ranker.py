@@ -17,7 +17,7 @@ from bloomz_haystack.training.rows import Negative, Row
 from bloomz_haystack.training.sampling import RowSampler
 from bloomz_haystack.training.shared_prefix import Asked, states_of_asked
 from bloomz_haystack.training.sources import Rows
-from bloomz_haystack.training.warm_ranker import new_ranker
+from bloomz_haystack.training.warm_start import new_ranker
 from haystack_integrations.common.bloomz.forward import last_hidden_states
 from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds

@@ -157,7 +157,7 @@ def _find_marks(head: _Head) -> None:
 def _average_before(head: _Head, spread: float) -> None:
     """Average the words before a token, but not itself, into their own coordinates, as a random sketch."""
     head.key[0, Coordinate.IDF] = spread
-    head.key[0, [Coordinate.SEPARATOR, Coordinate.BEGIN]] = -20.0 / head.root
+    head.key[0, Coordinate.SEPARATOR] = -20.0 / head.root  # not the begin mark: the first word has no other before it
     content, sketch = _before(head.width).stop, head.width // 8
     same = torch.arange(min(48, len(head.query) - 2))
     head.query[2 + same, content + same] = -6.0 * head.scale / 80

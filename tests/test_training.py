@@ -242,7 +242,7 @@ def test_words_are_the_same_with_and_without_accents_case_and_apostrophe(retriev
 
 
 def test_a_new_ranker_counts_matched_words_and_training_keeps_it_loadable(retriever: Path, tmp_path: Path) -> None:
-    shape = {"vocab_size": 400, "hidden_size": 32, "n_layer": 3, "n_head": 2}
+    shape = {"vocab_size": 400, "hidden_size": 128, "n_layer": 3, "n_head": 2}
     values = {
         "shape": shape,
         "retriever": str(retriever),

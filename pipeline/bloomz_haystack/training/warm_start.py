@@ -20,7 +20,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 from transformers import BloomConfig, BloomForSequenceClassification
 from transformers.models.bloom.modeling_bloom import BloomBlock
 
@@ -138,10 +138,11 @@ def _token_vectors(
 
 
 def _reduced(vectors: torch.Tensor, dimensions: int) -> torch.Tensor:
-    """Keep the directions of most variance, of most first."""
+    """Keep the directions of most variance, of most first; zeros where there are not so many."""
     centred = normalize(vectors.float() - vectors.float().mean(0), dim=-1)
     _, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
-    return centred @ directions[:, -dimensions:].flip(1)
+    kept = centred @ directions[:, -dimensions:].flip(1)
+    return pad(kept, (0, dimensions - kept.shape[1]))
 
 
 def _find_marks(head: _Head) -> None:

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bloomz_haystack.benchmark.cross_encoders import open_cross_encoder
+from bloomz_haystack.benchmark.systems import choose_ranker, choose_systems, read_systems
+from bloomz_haystack.benchmark.text_models import open_text_model
 from haystack_integrations.common.bloomz import int8
 from haystack_integrations.common.bloomz.checkpoint import (
     Checkpoint,
@@ -147,6 +150,29 @@ def test_what_cannot_be_is_said_in_one_line(tiny_bloom: Path) -> None:
         opened(tiny_bloom, model_kwargs={"dtype": "float32"})
     with pytest.raises(CheckpointError, match="runs on a CPU with oneDNN only, but the device is mps"):
         open_checkpoint(str(tiny_bloom), "embed", device="mps", settings=LoadSettings(precision="int8"))
+
+
+def test_rows_of_the_benchmark_name_it(tiny_bloom: Path, tiny_ranker: Path) -> None:
+    systems, rankers = read_systems()
+    assert {systems["tiny-fr-en-retriever-int8"].precision, rankers["tiny-fr-en-ranker-int8"].precision} == {"int8"}
+    exact, short = (
+        open_text_model(choose_systems(str(tiny_bloom), systems, pooling="last", precision=precision).rows[0], "cpu")
+        for precision in (None, "int8")
+    )
+    assert exact.fingerprint != short.fingerprint, "kept vectors of one must not serve the other"
+    assert 0 < np.abs(exact.encode(TEXTS) - short.encode(TEXTS)).max() < 1.0
+    first, second = (
+        open_cross_encoder(choose_ranker(str(tiny_ranker), rankers, precision=precision), "cpu")
+        for precision in (None, "int8")
+    )
+    assert first.fingerprint != second.fingerprint
+    assert (first.score(TEXTS[0], TEXTS) != second.score(TEXTS[0], TEXTS)).any()
+    with pytest.raises(ValueError, match="precision must be one of int8, but got 'int4'"):
+        choose_systems(str(tiny_bloom), systems, precision="int4")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="is for Bloom with last-token pooling"):
+        open_text_model(choose_systems(str(tiny_bloom), systems, pooling="mean", precision="int8").rows[0], "cpu")
+    for model in (exact, short, first, second):
+        model.close()
 
 
 def test_the_components_pass_it_on(tiny_bloom: Path) -> None:

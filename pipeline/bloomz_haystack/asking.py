@@ -10,6 +10,7 @@ from haystack import Document, Pipeline
 
 from bloomz_haystack.choosing import choose_hybrid, choose_model, stored_dimension
 from bloomz_haystack.pipelines import ask_pipeline
+from haystack_integrations.common.bloomz.int8 import Precision
 
 
 class FoundPassage(NamedTuple):
@@ -57,6 +58,7 @@ def ask(
     hybrid: bool | None = None,
     prefix_cache: str | None = None,
     prefix_cache_folder: Path | None = None,
+    precision: Precision | None = None,
 ) -> Answer:
     """Find the passages that answer a question.
 
@@ -70,6 +72,7 @@ def ask(
     :param hybrid: search by words (BM25) too; None: if the store can.
     :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
     :param prefix_cache_folder: where it keeps them for the next question; None keeps them in memory.
+    :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
     :returns: the answer; without passages if none passes the threshold, or the store is empty.
     :raises ValueError: if there is no question, no store, a number is out of range, the model is not the store's, or it
         keeps no words for a hybrid search.
@@ -92,6 +95,7 @@ def ask(
         prefix_cache_folder=str(prefix_cache_folder) if prefix_cache_folder else None,
         progress_bar=False,
         hybrid=answer.hybrid,
+        precision=precision,
     )
     documents = pipeline.get_component("retriever").document_store  # type: ignore[attr-defined]
     try:

@@ -34,6 +34,9 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="Retriever: Hub name or folder; default: the store's own, else tiny-fr-en-retriever."),
 ]
+Precision = Annotated[
+    str | None, typer.Option(help='"int8": linears of 8 bits, on a CPU; default: float32 there.', show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Config = Annotated[Path, typer.Option("--config", help="YAML file with the settings.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the trained model.", show_default=False)]
@@ -90,6 +93,7 @@ def index(
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="Keep the words too (BM25); a store made without gets them.")
     ] = False,
+    precision: Precision = None,
     json: Json = False,
 ) -> None:
     """Read files, cut them into passages, embed those that are new and keep them in a store."""
@@ -114,6 +118,7 @@ def index(
                 prune=prune,
                 watcher=watcher,
                 hybrid=hybrid,
+                precision=precision,  # type: ignore[arg-type]  # checked there
             )
         finally:
             watcher.stop()
@@ -147,6 +152,7 @@ def ask(
     prefix_cache_folder: Annotated[
         Path | None, typer.Option(help="Where it keeps them for the next question.", show_default=False)
     ] = None,
+    precision: Precision = None,
     json: Json = False,
 ) -> None:
     """Find the passages of a store that answer a question, best first."""
@@ -169,6 +175,7 @@ def ask(
             hybrid=hybrid,
             prefix_cache=prefix_cache,
             prefix_cache_folder=prefix_cache_folder,
+            precision=precision,  # type: ignore[arg-type]  # checked there
         )
         print_json(answer.as_json()) if json else show_answer(answer, threshold)
         _note_bundled(answer.model, answer.ranker)

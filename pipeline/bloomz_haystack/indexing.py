@@ -22,6 +22,7 @@ from bloomz_haystack.pipelines import BATCH_TOKENS, FILE_FIELD, index_pipeline
 from bloomz_haystack.problems import Problem
 from bloomz_haystack.reading import read_file
 from bloomz_haystack.splitting import Splitter, stored_name
+from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
@@ -88,6 +89,7 @@ def index_files(
     prune: bool = False,
     watcher: Watcher | None = None,
     hybrid: bool = False,
+    precision: Precision | None = None,
 ) -> Summary:
     """Bring a store up to date with files.
 
@@ -101,6 +103,7 @@ def index_files(
     :param watcher: told how it goes.
     :param hybrid: keep the words of the passages too; a store made without gets those of all it holds. One that has
         them goes on keeping them.
+    :param precision: "int8" for linears of 8 bits, on a CPU; None for the device's own dtype.
     :returns: what was done; ``problems`` names what could not be read.
     :raises ValueError: if a path does not exist, a number is out of range, or the store was made with another model.
     """
@@ -108,7 +111,7 @@ def index_files(
     splitter = Splitter(passage_words)
     found = find_files(map(Path, paths), leave_out=store)
     chosen = choose_model(store, model, default_model)
-    with _opened(store, chosen, batch_tokens, hybrid) as (embedder, documents):
+    with _opened(store, chosen, batch_tokens, hybrid, precision) as (embedder, documents):
         run = _Run(embedder, documents, splitter, Summary(chosen, str(store)), watcher or Unwatched())
         run.index(found)
         if prune:
@@ -118,18 +121,24 @@ def index_files(
 
 @contextmanager
 def _opened(
-    folder: Path, model: str, batch_tokens: int, hybrid: bool
+    folder: Path, model: str, batch_tokens: int, hybrid: bool, precision: Precision | None
 ) -> Iterator[tuple[BloomzDocumentEmbedder, QdrantEdgeDocumentStore]]:
     """Give the two ends of the indexing pipeline, ready; the model is loaded only when a passage needs it."""
     dimension = stored_dimension(folder)
     if dimension is None:
         # Before the store is made: a model that cannot be loaded leaves no empty store behind.
-        probe = BloomzDocumentEmbedder(model)
+        probe = BloomzDocumentEmbedder(model, precision=precision)
         dimension = probe.dimension
     else:
         probe = None
     pipeline = index_pipeline(
-        folder, model=model, embedding_dim=dimension, batch_tokens=batch_tokens, progress_bar=False, hybrid=hybrid
+        folder,
+        model=model,
+        embedding_dim=dimension,
+        batch_tokens=batch_tokens,
+        progress_bar=False,
+        hybrid=hybrid,
+        precision=precision,
     )
     embedder = pipeline.get_component("embedder")
     store = pipeline.get_component("writer").document_store  # type: ignore[attr-defined]

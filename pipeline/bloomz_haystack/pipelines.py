@@ -11,6 +11,7 @@ from haystack import Pipeline
 from haystack.components.writers import DocumentWriter
 from haystack.document_stores.types import DuplicatePolicy
 
+from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder, BloomzTextEmbedder
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
 from haystack_integrations.components.retrievers.qdrant_edge import (
@@ -34,6 +35,7 @@ def index_pipeline(
     batch_tokens: int = BATCH_TOKENS,
     progress_bar: bool = True,
     hybrid: bool = False,
+    precision: Precision | None = None,
 ) -> Pipeline:
     """Build the pipeline that embeds documents and writes them to a store.
 
@@ -43,10 +45,11 @@ def index_pipeline(
     :param batch_tokens: tokens computed together.
     :param progress_bar: show one on stderr.
     :param hybrid: keep the words of the documents too, for BM25.
+    :param precision: "int8" for linears of 8 bits, on a CPU; None for the device's own dtype.
     :returns: components ``embedder`` (input ``documents``) and ``writer``; a document already there is overwritten.
     """
     pipeline = Pipeline()
-    embedder = BloomzDocumentEmbedder(model, batch_tokens=batch_tokens, progress_bar=progress_bar)
+    embedder = BloomzDocumentEmbedder(model, batch_tokens=batch_tokens, progress_bar=progress_bar, precision=precision)
     writer = DocumentWriter(document_store=_store(store, embedding_dim, hybrid), policy=DuplicatePolicy.OVERWRITE)
     pipeline.add_component("embedder", embedder)
     pipeline.add_component("writer", writer)
@@ -67,6 +70,7 @@ def ask_pipeline(
     prefix_cache_folder: str | None = None,
     progress_bar: bool = True,
     hybrid: bool = False,
+    precision: Precision | None = None,
 ) -> Pipeline:
     """Build the pipeline that answers a question with ranked passages.
 
@@ -81,6 +85,7 @@ def ask_pipeline(
     :param prefix_cache_folder: where it keeps them across restarts; None keeps them in memory.
     :param progress_bar: show one on stderr when many candidates are ranked.
     :param hybrid: search by words (BM25) and by vectors.
+    :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
     :returns: components ``embedder`` (input ``text``), ``retriever`` and ``ranker`` (input ``query``); give the
         question to both, and to ``retriever`` (input ``query``) if ``hybrid``.
     :raises ValueError: if a number is out of range.
@@ -90,7 +95,7 @@ def ask_pipeline(
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be a probability from 0 to 1, but got {threshold}")
     pipeline = Pipeline()
-    pipeline.add_component("embedder", BloomzTextEmbedder(model))
+    pipeline.add_component("embedder", BloomzTextEmbedder(model, precision=precision))
     retriever = QdrantEdgeHybridRetriever if hybrid else QdrantEdgeEmbeddingRetriever
     pipeline.add_component("retriever", retriever(_store(store, embedding_dim, hybrid), top_k=candidates))
     scoring = BloomzRanker(
@@ -100,6 +105,7 @@ def ask_pipeline(
         progress_bar=progress_bar,
         prefix_cache=prefix_cache,
         prefix_cache_folder=prefix_cache_folder,
+        precision=precision,
     )
     pipeline.add_component("ranker", scoring)
     pipeline.connect("embedder.embedding", "retriever.query_embedding")

@@ -83,6 +83,9 @@ def quality(
     metric: Annotated[str, typer.Option(help="Of folders and Hub names: cosine, l2 or dot.")] = "cosine",
     query_prefix: Annotated[str, typer.Option(help="Of folders and Hub names: before each question.")] = "",
     passage_prefix: Annotated[str, typer.Option(help="Of folders and Hub names: before each passage.")] = "",
+    precision: Annotated[
+        str | None, typer.Option(help='Of folders and Hub names: "int8", Bloom on a CPU.', show_default=False)
+    ] = None,
     question_first: Annotated[
         bool, typer.Option("--question-first", help="Rankers by folder or Hub name read the question first.")
     ] = False,
@@ -114,11 +117,13 @@ def quality(
             known,
             pooling=pooling,  # type: ignore[arg-type]  # checked there
             metric=metric,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
             query_prefix=query_prefix,
             passage_prefix=passage_prefix,
         )
         names = [name.strip() for name in rerank.split(",") if name.strip()]
-        rankers = [choose_ranker(name, known_rankers, context_first=not question_first) for name in names]
+        own = {"context_first": not question_first, "precision": precision}
+        rankers = [choose_ranker(name, known_rankers, **own) for name in names]  # type: ignore[arg-type]
         seen = candidates or (len(read.passages) if protocol is Protocol.reranker else 50)
         watcher = TerminalWatcher()
         try:

@@ -43,13 +43,14 @@ class CrossEncoder(ABC):
         :param batch_tokens: tokens computed together.
         """
         self.ranker, self.files, self.batch_tokens = ranker, files, batch_tokens
-        self.placement: Placement = choose_placement(device)
+        self.placement: Placement = choose_placement(device, precision=ranker.precision)
 
     @property
     def fingerprint(self) -> str:
         """What the scores depend on: weights and tokenizer, order of the pair, length, dtype."""
         order = "context first" if self.ranker.context_first else "question first"
-        return "|".join(map(str, (self.files.fingerprint, order, self.ranker.max_length, self.placement.dtype)))
+        dtype = self.ranker.precision or self.placement.dtype
+        return "|".join(map(str, (self.files.fingerprint, order, self.ranker.max_length, dtype)))
 
     def score(self, question: str, contexts: Sequence[str]) -> Scores:
         """Score the contexts of one question.
@@ -128,6 +129,10 @@ def open_cross_encoder(
     two_labels = len(files.config.get("id2label") or (0, 1)) == 2  # a config without labels means two
     if files.config["model_type"] == "bloom" and ranker.context_first and two_labels:
         return _BloomCrossEncoder(ranker, files, device, batch_tokens)
+    if ranker.precision:
+        raise ValueError(
+            f"ranker {ranker.name!r}: precision {ranker.precision!r} is for Bloom that reads the context first"
+        )
     return _PaddedCrossEncoder(ranker, files, device, batch_tokens)
 
 
@@ -143,7 +148,7 @@ class _BloomCrossEncoder(CrossEncoder):
 
     def _log_odds(self, pairs: Pairs, progress: Progress | None) -> Scores:
         if self._checkpoint is None:
-            self._checkpoint = open_bloom(self.files, "rank", self.placement)
+            self._checkpoint = open_bloom(self.files, "rank", self.placement, self.ranker.precision)
         scorer = Scorer(self._checkpoint, max_length=self.ranker.max_length, batch_tokens=self.batch_tokens)
         try:
             return scorer.score_pairs(pairs, progress=progress)

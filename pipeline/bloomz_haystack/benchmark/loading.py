@@ -18,23 +18,26 @@ from haystack_integrations.common.bloomz.checkpoint import (
     Task,
     open_checkpoint,
 )
+from haystack_integrations.common.bloomz.int8 import Precision
 
 from .model_files import ModelFiles, ModelNotAvailable
 
 _NO_LIMIT = 1_000_000  # a tokenizer without a limit of its own says 10^30
 
 
-def open_bloom(files: ModelFiles, task: Task, placement: Placement) -> Checkpoint:
+def open_bloom(files: ModelFiles, task: Task, placement: Placement, precision: Precision | None = None) -> Checkpoint:
     """Open a Bloom that is on this disk.
 
     :param files: its folder.
     :param task: "embed" or "rank".
     :param placement: where, and in what dtype.
+    :param precision: "int8" for linears of 8 bits.
     :returns: the checkpoint; give it back with ``close_checkpoint``.
     :raises ModelNotAvailable: if a file of it cannot be read.
     :raises CheckpointError: if it is not what the task needs.
     """
-    settings = LoadSettings(local_files_only=True, model_kwargs={"dtype": placement.dtype})
+    dtype = None if precision else {"dtype": placement.dtype}
+    settings = LoadSettings(local_files_only=True, model_kwargs=dtype, precision=precision)
     try:
         return open_checkpoint(str(files.folder), task, device=str(placement.device), settings=settings)
     except CheckpointError as error:

@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import yaml
 
+from haystack_integrations.common.bloomz.int8 import Precision
+
 Kind = Literal["bm25", "encoder", "hybrid"]
 Pooling = Literal["last", "mean", "cls"]
 Metric = Literal["cosine", "l2", "dot"]
@@ -23,6 +25,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
     "pooling": get_args(Pooling),
     "metric": get_args(Metric),
+    "precision": get_args(Precision),
     "words": get_args(Words),
 }
 _FLAGS = {"stemming", "context_first"}
@@ -42,6 +45,7 @@ class System:
     query_prefix: str = ""
     passage_prefix: str = ""
     max_length: int | None = None  # tokens; None: the model's own
+    precision: Precision | None = None  # Bloom only: "int8" for linears of 8 bits
     stemming: bool = False  # BM25 of bm25s: Snowball stemming and stop words
     words: Words = "bm25s"  # BM25: of that library, or of QdrantEdgeDocumentStore
     of: tuple[str, ...] = ()  # hybrid: names of the systems fused
@@ -57,6 +61,7 @@ class Ranker:
     revision: str | None = None
     context_first: bool = True  # the Bloomz rerankers' order; most others put the question first
     max_length: int | None = None  # tokens of a pair; None: the model's own
+    precision: Precision | None = None  # Bloom only: "int8" for linears of 8 bits
 
 
 class Choice(NamedTuple):
@@ -105,6 +110,7 @@ def choose_systems(
     query_prefix: str = "",
     passage_prefix: str = "",
     max_length: int | None = None,
+    precision: Precision | None = None,
 ) -> Choice:
     """Turn what was typed into rows.
 
@@ -116,13 +122,14 @@ def choose_systems(
     :param query_prefix: likewise, put before each question.
     :param passage_prefix: likewise, put before each passage.
     :param max_length: likewise, tokens kept of a text; None: the model's own.
+    :param precision: likewise, "int8" for linears of 8 bits.
     :returns: the rows, in the order typed, each once.
     :raises ValueError: listing the known names, for a name that is none of these.
     """
-    for key, value in (("pooling", pooling), ("metric", metric)):
+    for key, value in (("pooling", pooling), ("metric", metric), ("precision", precision)):
         if value is not None and value not in _CHOICES[key]:
             raise ValueError(f"{key} must be one of {', '.join(_CHOICES[key])}, but got {value!r}")
-    own = System("", "", "encoder", "", None, pooling, metric, query_prefix, passage_prefix, max_length)
+    own = System("", "", "encoder", "", None, pooling, metric, query_prefix, passage_prefix, max_length, precision)
     known = dict(systems)
     if wanted.strip() == "all":
         return Choice(list(known.values()), known)
@@ -140,7 +147,12 @@ def choose_systems(
 
 
 def choose_ranker(
-    wanted: str, rankers: Mapping[str, Ranker], *, context_first: bool = True, max_length: int | None = None
+    wanted: str,
+    rankers: Mapping[str, Ranker],
+    *,
+    context_first: bool = True,
+    max_length: int | None = None,
+    precision: Precision | None = None,
 ) -> Ranker:
     """Turn what was typed into a ranker.
 
@@ -148,13 +160,16 @@ def choose_ranker(
     :param rankers: from ``read_systems``.
     :param context_first: of a folder or Hub name: whether the context comes before the question in the pair.
     :param max_length: likewise, tokens of a pair; None: the model's own.
+    :param precision: likewise, "int8" for linears of 8 bits.
     :returns: the ranker.
     :raises ValueError: listing the known names, for a name that is none of these.
     """
     if wanted in rankers:
         return rankers[wanted]
     model = _own_model(wanted, rankers, "ranker")
-    return Ranker(wanted, _label(wanted), model, context_first=context_first, max_length=max_length)
+    return Ranker(
+        wanted, _label(wanted), model, context_first=context_first, max_length=max_length, precision=precision
+    )
 
 
 def _read_yaml(path: Path) -> dict[str, dict[str, Any]]:
@@ -194,7 +209,7 @@ def _entry(kind: type[Entry], path: Path, name: str, given: object) -> Entry:
 
 def _fault(key: str, value: object) -> str | None:
     """What the value of a key should have been, or None where it is right."""
-    optional = key in ("revision", "pooling", "max_length")
+    optional = key in ("revision", "pooling", "max_length", "precision")
     if value is None and optional:
         return None
     if key in _CHOICES:

@@ -53,12 +53,13 @@ class TextModel(ABC):
         """
         self.system, self.files, self.batch_tokens = system, files, batch_tokens
         self.pooling = system.pooling or files.pooling
-        self.placement: Placement = choose_placement(device)
+        self.placement: Placement = choose_placement(device, precision=system.precision)
 
     @property
     def fingerprint(self) -> str:
         """What the vectors depend on: weights and tokenizer, pooling, length, dtype."""
-        return "|".join(map(str, (self.files.fingerprint, self.pooling, self.system.max_length, self.placement.dtype)))
+        dtype = self.system.precision or self.placement.dtype
+        return "|".join(map(str, (self.files.fingerprint, self.pooling, self.system.max_length, dtype)))
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors:
         """Embed texts, prefix included.
@@ -99,6 +100,8 @@ def open_text_model(
     """
     files = find_model(system.model, system.revision, local_files_only=local_files_only)
     by_engine = files.config["model_type"] == "bloom" and (system.pooling or files.pooling) == "last"
+    if system.precision and not by_engine:
+        raise ValueError(f"system {system.name!r}: precision {system.precision!r} is for Bloom with last-token pooling")
     return (_BloomTextModel if by_engine else _PaddedTextModel)(system, files, device, batch_tokens)
 
 
@@ -114,7 +117,7 @@ class _BloomTextModel(TextModel):
 
     def _encode(self, texts: Sequence[str], progress: Progress | None) -> Vectors:
         if self._checkpoint is None:
-            self._checkpoint = open_bloom(self.files, "embed", self.placement)
+            self._checkpoint = open_bloom(self.files, "embed", self.placement, self.system.precision)
         encoder = Encoder(self._checkpoint, max_length=self.system.max_length, batch_tokens=self.batch_tokens)
         try:
             return encoder.encode(texts, normalize=False, progress=progress)

@@ -221,21 +221,27 @@ def test_a_whole_run_on_the_smallest_shape(monkeypatch: pytest.MonkeyPatch, capf
     monkeypatch.setattr(speed_cli, "quiet_libraries", lambda: None)
     for name in (*VARIABLES, "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_PROGRESS_BARS"):
         monkeypatch.setenv(name, "1")
-    sizes = ["--rounds", "1", "--passages", "4", "--candidates", "3", "--vectors", "100", "--threads", "1"]
+    sizes = ["--rounds", "1", "--passages", "4", "--candidates", "3", "--vectors", "1000", "--threads", "1"]
     result = CliRunner().invoke(cli.app, ["benchmark", "speed", "--shape", "tiny", "--layers", "1", *sizes])
     assert result.exit_code == 0, result.output
     told = json.loads((result.stdout + capfd.readouterr().out).splitlines()[-1])
-    assert list(told["sections"]) == ["encode", "question", "rerank", "retrieve", "retrieve-64"]
+    searches = ["retrieve", "retrieve-64", "retrieve-half", "retrieve-tenth", "retrieve-float16"]
+    assert list(told["sections"]) == ["encode", "question", "rerank", "write", *searches]
     families = {name: len(facts["ways"]) for name, facts in told["sections"].items()}
     assert families["encode"] >= 4
     assert (families["question"], families["rerank"], families["retrieve"] >= 4) == (4, 8, True)
     for name, facts in told["sections"].items():
         int8 = [way for called, way in facts["ways"].items() if "int8" in called]
-        float32 = [way for called, way in facts["ways"].items() if not ("int8" in called or "float16" in called)]
+        others = ("int8", "float16", "other results")
+        float32 = [way for called, way in facts["ways"].items() if not any(word in called for word in others)]
         assert max(way["largest_difference"] for way in float32) < (1e-5 if name != "retrieve-64" else 1e-4), name
-        arithmetic = [way for called, way in facts["ways"].items() if not ("int8" in called or "warm" in called)]
+        exact = (*others, "warm")
+        arithmetic = [way for called, way in facts["ways"].items() if not any(word in called for word in exact)]
         assert all(way["share_of_limit"] > 0 for way in arithmetic)
         assert all(1e-6 < way["largest_difference"] < 2e-2 and way["share_of_limit"] is None for way in int8)
+    halved = told["sections"]["retrieve-float16"]
+    assert halved["ways"]["ours, stored as float16"]["largest_difference"] < 1e-3
+    assert "MB as float16" in halved["note"]
     assert told["sections"]["rerank"]["tokens"] == 3 * (127 + 15)
 
 
@@ -260,7 +266,7 @@ def test_a_library_that_is_absent_is_named_and_left_out(
         "SentenceTransformer.encode": "pip install sentence-transformers",
         speed_onnx.NAME: "pip install onnxruntime",
     }
-    one, _ = speed_retrieve.retrieve_sections(tmp_path / "store", 100, 8)
+    one = speed_retrieve.retrieve_sections(tmp_path / "store", 1000, 8)[0]
     assert [way.name for way in one.missing] == ["faiss IndexFlatIP"]
 
 
@@ -292,7 +298,10 @@ def test_quick_values_come_with_the_shape() -> None:
         ({"layers": 25}, "--layers must be between 1 and 24"),
         ({"layers": 0}, "--layers must be between 1 and 24"),
         ({"rounds": 0}, "--rounds must be > 0, but got 0"),
-        ({"sections": ("encode", "dance")}, "--only takes encode, question, rerank, retrieve, .* but got 'dance'"),
+        (
+            {"sections": ("encode", "dance")},
+            "--only takes .*retrieve, write, .* but got 'dance'",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(options: dict[str, Any], message: str) -> None:
@@ -303,8 +312,8 @@ def test_mistakes_are_told_before_anything_runs(options: dict[str, Any], message
 
 
 def test_too_few_vectors() -> None:
-    with pytest.raises(ValueError, match="--vectors must be at least 100"):
-        speed_retrieve.retrieve_sections(Path("unused"), 99, 8)
+    with pytest.raises(ValueError, match="--vectors must be at least 1,000"):
+        speed_retrieve.retrieve_sections(Path("unused"), 999, 8)
 
 
 def test_the_verb_gives_mistakes_in_one_line() -> None:

@@ -50,6 +50,7 @@ class Section(NamedTuple):
     tokens: int  # of all items, without padding; 0 where there are none
     work: Work  # what no way can do without
     tolerance: float  # largest difference from our results
+    note: str = ""  # what is known beside the seconds, such as bytes on disk
 
 
 class Timing(NamedTuple):

@@ -27,7 +27,7 @@ def speed(
     rounds: Annotated[int, typer.Option(help="Interleaved rounds; the median counts.")] = 3,
     only: Annotated[
         str, typer.Option(help="Sections, separated by commas.", metavar="SECTIONS")
-    ] = "encode,question,rerank,retrieve",
+    ] = "encode,question,rerank,retrieve,write",
     passages: Annotated[int | None, typer.Option(help="Encoded; default: by shape.", show_default=False)] = None,
     candidates: Annotated[int | None, typer.Option(help="Reranked; default: by shape.", show_default=False)] = None,
     vectors: Annotated[int, typer.Option(help="Searched, of dimension 1024.")] = 20_000,

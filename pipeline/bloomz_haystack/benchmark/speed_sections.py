@@ -27,7 +27,7 @@ from .random_bloom import SHAPES, Shape, save_random_bloom, switch_off_shortcut
 from .random_texts import draw_lengths, random_texts
 from .speed import Measured, Progress, Section, measure_section
 
-SECTIONS = ("encode", "question", "rerank", "retrieve")
+SECTIONS = ("encode", "question", "rerank", "retrieve", "write")
 QUESTIONS = 8
 QUESTION_TOKENS, CANDIDATE_TOKENS = 15, 127
 PASSAGE_LENGTHS, QUESTION_LENGTHS = (150, 20, 512), (QUESTION_TOKENS, 5, 40)  # tokens: mean, shortest, longest
@@ -114,17 +114,17 @@ def measure_speed(options: SpeedOptions, progress: Progress = lambda _: None) ->
     placement = choose_placement(options.device)
     with tempfile.TemporaryDirectory(prefix="bloomz-speed-") as name:
         measured = []
-        if set(options.sections) - {"retrieve"}:
+        if set(options.sections) - {"retrieve", "write"}:
             progress("random weights")
             save_random_bloom(Path(name, "bloom"), plan.shape, plan.layers, options.seed)
             probes = make_probes(plan.shape.hidden, placement.device, placement.dtype)
             for section in _model_sections(Path(name, "bloom"), plan):
                 measured.append(measure_section(section, probes, options.rounds, placement.device, progress=progress))
-        if "retrieve" in options.sections:
+        if {"retrieve", "write"} & set(options.sections):
             progress("vectors into the stores")
             cpu = torch.device("cpu")  # the stores know no other
             probes = make_probes(RETRIEVE_DIMENSION, cpu, torch.float32)
-            for section in _retrieve(Path(name, "store"), plan):
+            for section in _store_sections(Path(name, "stores"), plan):
                 measured.append(measure_section(section, probes, options.rounds, cpu, progress=progress))
     return Run(plan, str(placement.dtype).removeprefix("torch."), measured)
 
@@ -179,7 +179,12 @@ def _rerank(checkpoint: Checkpoint, quantised: Checkpoint, folder: Path, plan: P
     return rerank_section(checkpoint, quantised, str(folder), question, contexts, plan.full_layers, tolerance)
 
 
-def _retrieve(folder: Path, plan: Plan) -> list[Section]:
+def _store_sections(folder: Path, plan: Plan) -> Iterator[Section]:
     from .speed_retrieve import retrieve_sections
+    from .speed_write import write_section
 
-    return retrieve_sections(folder, plan.options.vectors, RETRIEVE_DIMENSION, plan.options.seed)
+    wanted = (folder, plan.options.vectors, RETRIEVE_DIMENSION, plan.options.seed)
+    if "write" in plan.options.sections:
+        yield write_section(*wanted)
+    if "retrieve" in plan.options.sections:
+        yield from retrieve_sections(*wanted)

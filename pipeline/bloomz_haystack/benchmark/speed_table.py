@@ -94,7 +94,8 @@ def _section_table(measured: Measured) -> str:
     lines = [f"### {section.title}", "", HEAD.format(unit=section.unit), "|---|--:|--:|--:|--:|--:|--:|"]
     lines += [_line(measured, timing) for timing in measured.timings]
     lines += [f"| {way.name} | not measured: {way.reason} | | | | | |" for way in section.missing]
-    lines += ["", f"Limit {limit_seconds(measured):.3g} s: matrix product {rates.flop / 1e9:,.0f} GFLOP/s, memory "]
+    lines += ["", *([section.note, ""] if section.note else [])]
+    lines += [f"Limit {limit_seconds(measured):.3g} s: matrix product {rates.flop / 1e9:,.0f} GFLOP/s, memory "]
     lines[-1] += f"read {rates.bytes_read / 1e9:,.1f} GB/s, both measured in these rounds."
     others = [timing for timing in measured.timings[1:] if timing.way.ours]
     lines += ["", *(_faster(measured, timing) for timing in others), ""] if others else [""]
@@ -129,6 +130,7 @@ def _section_json(measured: Measured) -> dict[str, object]:
         "unit": section.unit,
         "items": len(section.items),
         "tokens": section.tokens,
+        "note": section.note,
         "flop": section.work.flop,
         "limit_seconds": limit_seconds(measured),
         "product_flop_per_second": measured.rates.flop,

@@ -17,7 +17,7 @@ from haystack import Document
 from typer.testing import CliRunner
 
 from bloomz_haystack import cli
-from bloomz_haystack.benchmark import speed_cli, speed_encode, speed_onnx, speed_rerank, speed_retrieve
+from bloomz_haystack.benchmark import speed_cli, speed_encode, speed_onnx, speed_rerank, speed_retrieve, speed_sections
 from bloomz_haystack.benchmark.machine_limits import Probes, Rates, Work, bloom_work, least_seconds
 from bloomz_haystack.benchmark.peak_memory import run_measuring_memory
 from bloomz_haystack.benchmark.random_bloom import SHAPES, save_random_bloom, switch_off_shortcut
@@ -219,6 +219,7 @@ def test_without_the_shortcut_every_token_goes_through_the_last_layer(checkpoint
 
 def test_a_whole_run_on_the_smallest_shape(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(speed_cli, "quiet_libraries", lambda: None)
+    monkeypatch.setattr(speed_sections, "RETRIEVE_DIMENSION", 64)
     for name in (*VARIABLES, "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_PROGRESS_BARS"):
         monkeypatch.setenv(name, "1")
     sizes = ["--rounds", "1", "--passages", "4", "--candidates", "3", "--vectors", "1000", "--threads", "1"]

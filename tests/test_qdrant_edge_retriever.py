@@ -1,5 +1,7 @@
 """Search: scores and order against numpy, and the retriever's settings."""
 
+import gzip
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from haystack import Document, Pipeline
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.document_stores.types import FilterPolicy
 
+from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
@@ -132,6 +135,43 @@ def test_float16_scores_and_bytes(tmp_path: Path, embeddings: np.ndarray, cosine
         sizes[datatype] = sum(file.stat().st_blocks * 512 for file in files)
     assert sizes["float32"] >= count * dimension * 4
     assert count * dimension * 2 <= sizes["float16"] < 0.55 * sizes["float32"]
+
+
+def _recall_at_10(folder: Path, texts: list[str], questions: list[str]) -> float:
+    """Share of the exact first ten of each question that the float16 store finds, on vectors of the bundled model."""
+    embedder = BloomzDocumentEmbedder("tiny-fr-en-retriever", progress_bar=False)
+    vectors, asked = (embedder.embed([Document(content=text) for text in part]) for part in (texts, questions))
+    embedder.close()
+    store = QdrantEdgeDocumentStore(str(folder), vectors.shape[1], datatype="float16")
+    store.write_embeddings([Document(id=str(place)) for place in range(len(texts))], vectors)
+    found = store.query_batch(asked, top_k=10)
+    store.close()
+    exact = np.argsort(-(asked.astype(np.float64) @ vectors.T), axis=1)[:, :10]
+    pairs = zip(found, exact.tolist(), strict=True)
+    return float(np.mean([len({int(document.id) for document in one} & set(ten)) / 10 for one, ten in pairs]))
+
+
+TOWNS = ("Paris", "Lyon", "London", "York", "Brest", "Lille", "Leeds", "Nantes", "Bristol", "Toulouse")
+THINGS = ("le musée", "the bridge", "la gare", "the market", "l'église", "the harbour", "le jardin", "the library")
+SAYINGS = ("{} de {} ouvre à midi.", "{} of {} was built in 1850.", "Où est {} à {} ?", "{} in {} is closed on Monday.")
+
+
+def test_float16_finds_what_float32_finds(tmp_path: Path) -> None:
+    texts = [saying.format(thing, town) for saying in SAYINGS for thing in THINGS for town in TOWNS]
+    questions = [f"{thing} {town} ?" for thing in THINGS for town in TOWNS]
+    assert _recall_at_10(tmp_path / "store", texts, questions) >= 0.99
+
+
+SHARED_TRAIN = Path(__file__).parents[2] / "shared/data/train/piaf-train.jsonl.gz"
+
+
+@pytest.mark.skipif(not SHARED_TRAIN.exists(), reason="needs the training sets, which are not shipped")
+def test_float16_finds_what_float32_finds_in_real_text(tmp_path: Path) -> None:
+    with gzip.open(SHARED_TRAIN, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    passages = list(dict.fromkeys(row["positive"]["french"] for row in rows))[:800]
+    questions = [row["query"]["french"] for row in rows[:200]]
+    assert _recall_at_10(tmp_path / "store", passages, questions) >= 0.99
 
 
 def test_run_time_settings_win_even_when_false_or_zero(store: QdrantEdgeDocumentStore, queries: np.ndarray) -> None:

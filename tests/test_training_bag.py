@@ -97,6 +97,20 @@ def test_repeats_saturate_and_novelty_outweighs_alibi() -> None:
     assert 0 < passage[0] - passage[-1] < 199 * ALIBI_SLOPE  # ALiBi alone: minus that much
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float8_e4m3fn])
+def test_a_bag_is_read_back_from_its_bloom(
+    bag: TokenBag, texts: list[npt.NDArray[np.int64]], dtype: torch.dtype
+) -> None:
+    model = bag.bloom()
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype if weight.dim() > 1 else torch.float16).float()
+    assert float(F.cosine_similarity(sums(TokenBag.of(model), texts), sums(bag, texts)).min()) > 0.998
+    with torch.no_grad():
+        model.h[0].mlp.dense_4h_to_h.weight[0, 0] = 1.0
+    with pytest.raises(ValueError, match="a bag is read from a Bloom that was written from one"):
+        TokenBag.of(model)
+
+
 def test_a_bag_is_of_two_layers_and_one_head() -> None:
     with pytest.raises(ValueError, match="n_layer 2 and n_head 1, but got"):
         TokenBag({**SHAPE, "n_layer": 1}, np.zeros(300), seed=0)

@@ -24,7 +24,7 @@ from transformers import BloomModel
 
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
-from .bag_to_bloom import RESERVED, write_bloom
+from .bag_to_bloom import RESERVED, read_bloom, write_bloom
 
 NOVELTY_GAIN = 7.5  # 4 to 8 measured: the higher, the nearer to counting a repeated token once
 ALIBI_SLOPE = 1 / 256  # of Bloom's attention with one head
@@ -52,6 +52,20 @@ class TokenBag(nn.Module):
             torch.randn(shape["vocab_size"], width, generator=generator), freeze=False
         )
         self.log_weights = nn.Parameter(torch.from_numpy(log_idf).float())
+
+    @classmethod
+    def of(cls, model: BloomModel) -> "TokenBag":
+        """Read a bag back from the Bloom that it was written into, to train it further.
+
+        :param model: any precision.
+        :returns: the bag.
+        :raises ValueError: if its layers are not those of a bag.
+        """
+        vectors, weights = read_bloom(model, NOVELTY_GAIN)
+        shape = {name: getattr(model.config, name) for name in ("vocab_size", "hidden_size", "n_layer", "n_head")}
+        bag = cls(shape, weights.double().numpy(), seed=0)
+        bag.vectors.weight.data.copy_(vectors)
+        return bag
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Give the token vectors, which learn at their own rate.

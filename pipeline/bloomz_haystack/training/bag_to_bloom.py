@@ -61,11 +61,34 @@ def write_bloom(
     return model
 
 
+def read_bloom(model: BloomModel, novelty_gain: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read a bag back.
+
+    :param model: from ``write_bloom``, saved and loaded in any precision.
+    :param novelty_gain: that it was written with.
+    :returns: (V, H - RESERVED) vectors and (V,) logarithmic weights, in float32.
+    :raises ValueError: if its layers are not those of a bag.
+    """
+    shape = {name: getattr(model.config, name) for name in ("vocab_size", "hidden_size", "n_layer", "n_head")}
+    with torch.no_grad():
+        rows = model.word_embeddings_layernorm(model.word_embeddings.weight.float())
+    vectors, weights = rows[:, CONTENT], (rows[:, Coordinate.WEIGHT] - rows[:, Coordinate.MINUS_WEIGHT]) / 2
+    found = dict(model.named_parameters())
+    if (shape["n_layer"], shape["n_head"]) == (2, 1):
+        written = write_bloom(shape, vectors, weights, novelty_gain).named_parameters()
+        silent = "word_embeddings.weight", "dense_h_to_4h.weight"  # what follows the second is zero
+        if all(
+            torch.allclose(found[name].float(), told, rtol=0.04) for name, told in written if not name.endswith(silent)
+        ):
+            return vectors, weights
+    raise ValueError(f"a bag is read from a Bloom that was written from one (bag_to_bloom.py), but got {shape}")
+
+
 def _token_rows(vectors: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
     """(V, H) of mean 0 and variance 1, as the layer norms would make them."""
     hidden = vectors.shape[1] + RESERVED
     centred = vectors - vectors.mean(1, keepdim=True)
-    lengths = centred.norm(dim=1)
+    lengths = centred.norm(dim=1).clamp(min=1e-3)  # the start of a text has none
     told = log_weights + lengths.log()
     weight = told - told.mean()
     most = min(MOST_WEIGHT, math.sqrt(hidden) / 2)  # half of a row at least is content

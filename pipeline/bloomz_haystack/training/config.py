@@ -60,7 +60,7 @@ class ModelConfig:
     base: str | None = None  # checkpoint to start from: bundled name, folder or Hub name
     shape: dict[str, int] = field(default_factory=dict)  # or a new model: vocab_size, hidden_size, n_layer, n_head
     retriever: str | None = None  # ranker only: finds negatives where rows have none; a new ranker takes its vectors
-    bag: bool = False  # retriever only: train a new one as a bag of token vectors, fast on a CPU (bag.py)
+    bag: bool = False  # retriever only: train a bag of token vectors, new or the base's own, fast on a CPU (bag.py)
     lora: LoraConfig | None = None
     gradient_checkpointing: bool = False  # compute each layer twice, keep its activations never
 

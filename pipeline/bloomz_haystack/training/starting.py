@@ -92,7 +92,8 @@ def start_retriever(config: TrainConfig, sources: Sequence[Rows], vocabulary: in
     :raises ValueError: for a bad base or shape.
     """
     if config.model.base:
-        return _prepared(load_body(config.model.base), config.model)
+        body = load_body(config.model.base)
+        return TokenBag.of(body) if config.model.bag else _prepared(body, config.model)
     log_idfs = log_idf(_passages(sources), vocabulary)
     bag = TokenBag(config.model.shape, log_idfs, config.run.seed)
     return bag if config.model.bag else _prepared(bag.bloom(), config.model)

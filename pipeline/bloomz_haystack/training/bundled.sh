@@ -1,0 +1,16 @@
+#!/bin/sh
+# From the data to both bundled models, on a CPU in about an hour: sh bundled.sh DATA OUT
+# DATA is the folder of the five training sets that the YAML files name. Each model is written to OUT, then takes its
+# place in the package: the ranker starts from the vocabulary and the token vectors of the retriever that stands there.
+set -eu
+BLOOMZ_DATA=$(cd "$1" && pwd)
+export BLOOMZ_DATA
+recipes=$(cd "$(dirname "$0")" && pwd)
+bundled=$(python -c "from haystack_integrations.common.bloomz.checkpoint import BUNDLED_FOLDER; print(BUNDLED_FOLDER)")
+for kind in retriever ranker; do
+    name=tiny-fr-en-$kind
+    bloomz train "$kind" --config "$recipes/$name.yaml" --out "$2/$name"
+    for file in config.json model.safetensors tokenizer.json tokenizer_config.json training.json; do
+        cp "$2/$name/$file" "$bundled/$name/$file"
+    done
+done

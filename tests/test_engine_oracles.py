@@ -1,5 +1,6 @@
 """The engine against Hugging Face's own Bloom: the same numbers, whatever the batch; and red when a piece is broken."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -242,6 +243,56 @@ def test_a_packed_linear_equals_the_plain_one(rows: int) -> None:
             torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
         broken = linear.linear_gelu(linear.prepare_linear(nn.Linear(24, 72), None), states)
     assert rows == 0 or (broken - two).abs().max() > 0.1, "an oracle that cannot tell two layers apart proves nothing"
+
+
+def fused_heads(batch: PackedBatch, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    """Random queries, keys and values of 16 heads of 64, and their slopes."""
+    torch.manual_seed(0)
+    fused = torch.randn(len(batch.input_ids), 16, 3, 64, device=device)
+    return fused, attention.alibi_slopes(16, torch.device(device))
+
+
+def test_sixteen_bits_keep_the_position() -> None:
+    """As one bfloat16 number a position of 1,999 is 2,000; as three it is exact, in a kernel that adds in float32."""
+    batch = pack([np.zeros(n, dtype=np.int64) for n in (3, 2000)])
+    fused, slopes = fused_heads(batch)
+    padded = attention._carry_positions(fused.bfloat16(), batch, slopes).float()
+    carried = (padded[:, :, 0, 64:] * padded[:, :, 1, 64:]).sum(-1) / 8
+    torch.testing.assert_close(carried, attention.positions(batch)[:, None] * slopes, atol=1e-3, rtol=0)
+    exact = attention.packed_attention(fused, batch, slopes, "alibi_bias")
+    short = attention.packed_attention(fused.bfloat16(), batch, slopes, "alibi_feature").float()
+    assert (short - exact).abs().max() < 0.05
+
+
+def test_one_call_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kernel's contract written plainly in its place: it runs on a GPU only."""
+
+    def plain(*given: Any, scale: float, window_size: tuple[int, int]) -> torch.Tensor:  # noqa: ANN401
+        query, key, value, ends, same, longest, _ = given
+        assert (ends is same, longest, window_size) == (True, 130, (-1, 0))
+        texts = []
+        for start, stop in itertools.pairwise(ends.tolist()):
+            one, two, three = (rows[start:stop].transpose(0, 1) for rows in (query, key, value))
+            texts.append(F.scaled_dot_product_attention(one, two, three, is_causal=True, scale=scale).transpose(0, 1))
+        return torch.cat(texts)
+
+    monkeypatch.setattr(attention, "varlen_attn", plain)
+    batch = pack([np.zeros(n, dtype=np.int64) for n in (5, 5, 1, 130)])
+    fused, slopes = fused_heads(batch)
+    expected = attention.packed_attention(fused, batch, slopes, "alibi_bias")
+    torch.testing.assert_close(
+        attention.packed_attention(fused, batch, slopes, "alibi_varlen"), expected, atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_attends_in_one_call() -> None:
+    batch = pack([np.zeros(n, dtype=np.int64) for n in (5, 5, 1, 130, 2000)]).to(torch.device("cuda"))
+    fused, slopes = fused_heads(batch, "cuda")
+    assert attention.choose_implementation(torch.bfloat16, fused.device) == "alibi_varlen"
+    exact = attention.packed_attention(fused, batch, slopes, "alibi_bias")
+    assert (attention.packed_attention(fused.bfloat16(), batch, slopes).float() - exact).abs().max() < 0.05
 
 
 # --- negative controls: each breaks one piece on purpose, and the oracle above must notice ---

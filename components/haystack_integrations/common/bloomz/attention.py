@@ -6,15 +6,22 @@ ALiBi adds slope * key position to the scores; what is constant along a row leav
 the query is not needed. Source: arXiv 2108.12409; transformers ``build_alibi_tensor``.
 """
 
+import inspect
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 
 from .packing import PackedBatch, Run
 
-Implementation = Literal["alibi_feature", "alibi_bias"]
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn = None  # type: ignore[assignment]
+
+Implementation = Literal["alibi_feature", "alibi_bias", "alibi_varlen"]
 
 
 def alibi_slopes(heads: int, device: torch.device) -> torch.Tensor:
@@ -34,14 +41,21 @@ def alibi_slopes(heads: int, device: torch.device) -> torch.Tensor:
     return torch.tensor(slopes, dtype=torch.float32, device=device)
 
 
-def choose_implementation(dtype: torch.dtype) -> Implementation:
-    """Name the implementation for a dtype.
+def choose_implementation(dtype: torch.dtype, device: torch.device) -> Implementation:
+    """Name the implementation for a dtype and a device.
 
     :param dtype: of the projections.
-    :returns: ``alibi_feature`` in float32, where the position survives as one number; ``alibi_bias`` below it, where a
-        position of 2,048 would be rounded to 8 bits: there the bias is relative, exact near the query.
+    :param device: where they are.
+    :returns: ``alibi_feature`` in float32, where the position survives as one number; ``alibi_varlen``, one call for
+        the whole batch, in 16 bits on a GPU with flash attention (Ampere or later); ``alibi_bias`` in 16 bits
+        elsewhere, where a kernel may round the scores, and a position of 2,048 with them: there the bias is relative,
+        exact near the query.
     """
-    return "alibi_feature" if dtype in (torch.float32, torch.float64) else "alibi_bias"
+    if dtype in (torch.float32, torch.float64):
+        return "alibi_feature"
+    known = varlen_attn is not None and "window_size" in inspect.signature(varlen_attn).parameters  # not in torch 2.10
+    flash = known and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "alibi_varlen" if flash else "alibi_bias"
 
 
 def packed_attention(
@@ -55,22 +69,47 @@ def packed_attention(
     :param implementation: force one; by default ``choose_implementation`` decides.
     :returns: (T, N, D), same dtype.
     """
-    attend = _with_feature if (implementation or choose_implementation(fused.dtype)) == "alibi_feature" else _with_bias
+    attend = _IMPLEMENTATIONS[implementation or choose_implementation(fused.dtype, fused.device)]
     return attend(fused, batch, slopes)
 
 
 def _with_feature(fused: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
-    """Carry slope * position as one more feature of the keys, so that the fast causal kernel needs no mask."""
+    """Attend text by text, equal lengths together; the fast causal kernel needs no mask."""
     head_dim = fused.shape[-1]
-    padded = F.pad(fused, (0, 8 - head_dim % 8))  # the kernel wants a multiple of 8; at least one feature is free
-    padded[:, :, 0, head_dim] = math.sqrt(head_dim)  # times the kernel's 1/sqrt(D): one
-    padded[:, :, 1, head_dim] = positions(batch, fused.device)[:, None] * slopes
+    padded = _carry_positions(fused, batch, slopes)
     # split, not slices: the backward of a slice allocates zeros for the whole pack, once a text
     outputs = [
         F.scaled_dot_product_attention(*_heads(rows, run), is_causal=True, scale=1 / math.sqrt(head_dim))
         for rows, run in zip(padded.split([run.tokens for run in batch.runs]), batch.runs, strict=True)
     ]
     return _rows(outputs)[..., :head_dim]
+
+
+def _with_varlen(fused: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+    """Attend to all texts in one call of flash attention, which adds scores in float32 but knows no ALiBi."""
+    head_dim, ends, longest = fused.shape[-1], batch.cu_seqlens, batch.max_seqlen
+    query, key, value = _carry_positions(fused, batch, slopes).unbind(2)  # 3 x (T, N, D + 8)
+    causal = (-1, 0)
+    scale = 1 / math.sqrt(head_dim)
+    output: Any = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scale, window_size=causal)
+    return output[..., :head_dim]
+
+
+def _carry_positions(fused: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+    """Carry slope * position as more features of the keys, each against a one in the query.
+
+    One number in float32; in 16 bits three, each what the ones before it left over: together they keep 24 bits, and
+    their products are added up in float32.
+    """
+    head_dim = fused.shape[-1]
+    features = 1 if fused.dtype in (torch.float32, torch.float64) else 3
+    padded = F.pad(fused, (0, features + -(head_dim + features) % 8))  # the kernels want a multiple of 8
+    left = positions(batch)[:, None] * slopes * math.sqrt(head_dim)  # (T, N), times the kernel's 1/sqrt(D)
+    for place in range(head_dim, head_dim + features):
+        padded[:, :, 0, place] = 1.0
+        padded[:, :, 1, place] = left
+        left = left - left.to(fused.dtype)
+    return padded
 
 
 def _with_bias(fused: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
@@ -84,15 +123,23 @@ def _with_bias(fused: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) ->
     return _rows(outputs)
 
 
-def positions(batch: PackedBatch, device: torch.device) -> torch.Tensor:
+_IMPLEMENTATIONS: dict[Implementation, Callable[[torch.Tensor, PackedBatch, torch.Tensor], torch.Tensor]] = {
+    "alibi_feature": _with_feature,
+    "alibi_bias": _with_bias,
+    "alibi_varlen": _with_varlen,
+}
+
+
+def positions(batch: PackedBatch) -> torch.Tensor:
     """Place of each token in its own text, from 0.
 
     :param batch: the packed batch.
-    :param device: where to put them.
-    :returns: (T,) float32.
+    :returns: (T,) float32, where the batch is.
     """
-    rows = [torch.arange(run.length, dtype=torch.float32).repeat(run.count) for run in batch.runs]
-    return torch.cat(rows).to(device)
+    starts, tokens = batch.cu_seqlens[:-1], len(batch.input_ids)
+    # the size is told, else a GPU is waited for
+    own = torch.repeat_interleave(starts, batch.cu_seqlens.diff(), output_size=tokens)
+    return (torch.arange(tokens, device=own.device) - own).float()
 
 
 def _heads(rows: torch.Tensor, run: Run) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -14,9 +14,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from bloomz_haystack import cli
+from bloomz_haystack import cli, pair_scores
 from bloomz_haystack.mining import mine as mining
-from bloomz_haystack.mining import scoring
 from bloomz_haystack.mining.corpus import passages_of, questions_of
 from bloomz_haystack.mining.mine import Settings, Summary, mine
 from bloomz_haystack.training.config import Source
@@ -189,7 +188,6 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[5])
 from test_mining import Quiet
 from bloomz_haystack.mining import mine as mining
-from bloomz_haystack.mining import scoring
 from bloomz_haystack.mining.blocks import MinedFolder
 mining.BLOCK = 4
 write_part = MinedFolder.write_part
@@ -248,12 +246,16 @@ def test_passages_that_do_not_fit_together_give_the_same_scores(
     pairs += [("Once only.", "Une fois ?")]
     plain = probabilities(Scorer(checkpoint).score_pairs(pairs))
     done: list[int] = []
-    np.testing.assert_allclose(scoring.score_pairs(checkpoint, pairs, 2048, done.append), plain, atol=1e-5)
+    np.testing.assert_allclose(
+        probabilities(pair_scores.score_pairs(checkpoint, pairs, 2048, done.append)), plain, atol=1e-5
+    )
     assert sum(done) == len(pairs)
-    monkeypatch.setattr(scoring, "HELD_BYTES", 20_000)
-    groups = list(scoring._fitting(passages, 60))
+    monkeypatch.setattr(pair_scores, "HELD_BYTES", 20_000)
+    groups = list(pair_scores._fitting(passages, 60))
     assert [len(group) for group in groups] == [2, 2, 2, 2, 1, 1, 1]
-    np.testing.assert_allclose(scoring.score_pairs(checkpoint, pairs, 2048, done.append), plain, atol=1e-5)
+    np.testing.assert_allclose(
+        probabilities(pair_scores.score_pairs(checkpoint, pairs, 2048, done.append)), plain, atol=1e-5
+    )
     assert np.abs(plain[:11] - plain[11:22]).max() > 1e-3  # negative control: the question matters
 
 

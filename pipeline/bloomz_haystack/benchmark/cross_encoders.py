@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bloomz_haystack.pair_scores import score_pairs
 from haystack_integrations.common.bloomz.checkpoint import (
     Checkpoint,
     Placement,
@@ -19,7 +20,7 @@ from haystack_integrations.common.bloomz.checkpoint import (
     close_checkpoint,
     positive_label,
 )
-from haystack_integrations.common.bloomz.scorer import Scorer, probabilities
+from haystack_integrations.common.bloomz.scorer import probabilities
 
 from .loading import load_transformers, open_bloom, padded_batches, token_limit
 from .model_files import ModelFiles, find_model
@@ -93,10 +94,7 @@ class CrossEncoder(ABC):
                 f"{len(questions)} questions"
             )
         pairs = [(context, question) for question, own in zip(questions, contexts, strict=True) for context in own]
-        odds = np.empty(len(pairs), dtype=np.float32)
-        for start in range(0, len(pairs), WINDOW_PAIRS):
-            odds[start : start + WINDOW_PAIRS] = self._log_odds(pairs[start : start + WINDOW_PAIRS], progress)
-        parts = np.split(odds, np.cumsum([len(own) for own in contexts])[:-1])
+        parts = np.split(self._log_odds(pairs, progress), np.cumsum([len(own) for own in contexts])[:-1])
         for position, part in enumerate(parts):
             if not np.isfinite(part).all():
                 raise ValueError(
@@ -149,9 +147,8 @@ class _BloomCrossEncoder(CrossEncoder):
     def _log_odds(self, pairs: Pairs, progress: Progress | None) -> Scores:
         if self._checkpoint is None:
             self._checkpoint = open_bloom(self.files, "rank", self.placement, self.ranker.precision)
-        scorer = Scorer(self._checkpoint, max_length=self.ranker.max_length, batch_tokens=self.batch_tokens)
         try:
-            return scorer.score_pairs(pairs, progress=progress)
+            return score_pairs(self._checkpoint, pairs, self.batch_tokens, progress, self.ranker.max_length)
         except FloatingPointError as error:
             raise ValueError(f"ranker {self.ranker.name!r}: {error}") from None
 
@@ -165,6 +162,10 @@ class _PaddedCrossEncoder(CrossEncoder):
         self._loaded = None
 
     def _log_odds(self, pairs: Pairs, progress: Progress | None) -> Scores:
+        windows = [pairs[start : start + WINDOW_PAIRS] for start in range(0, len(pairs), WINDOW_PAIRS)]
+        return np.concatenate([np.empty(0, np.float32), *[self._window(window, progress) for window in windows]])
+
+    def _window(self, pairs: Pairs, progress: Progress | None) -> Scores:
         tokenizer, model = self._loaded or self._load()
         odds = np.empty(len(pairs), dtype=np.float32)
         tokens = self._tokens(tokenizer, model.config, pairs)

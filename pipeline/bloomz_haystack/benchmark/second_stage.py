@@ -15,9 +15,6 @@ from .cross_encoders import CrossEncoder
 from .first_stage import Watcher
 from .ranking import Ranking, rerank
 
-# Pairs scored between two looks at the clock: enough for full batches of like length, few enough for a live bar.
-PAIRS_AT_A_TIME = 8192
-
 
 class Reranked(NamedTuple):
     """A ranking, and probabilities (Q,) float64: of the right passage, NaN where it was not seen; of the first one."""
@@ -45,13 +42,10 @@ def rerank_passages(
     :raises ValueError: if a score is NaN or Inf.
     """
     seen = ranking.candidates[:, :candidates]
-    odds = np.empty(seen.shape, dtype=np.float32)
+    contexts = [[corpus.passages[place].text for place in places] for places in seen]
     done = watcher.step("reranking", seen.size)
-    step = max(1, PAIRS_AT_A_TIME // seen.shape[1])
-    for start in range(0, len(questions), step):
-        rows = slice(start, start + step)
-        contexts = [[corpus.passages[place].text for place in places] for places in seen[rows]]
-        odds[rows] = ranker.log_odds_many([question.text for question in questions[rows]], contexts, done)
+    # All at once: what scores them computes a passage once for all its questions.
+    odds = np.array(ranker.log_odds_many([question.text for question in questions], contexts, done))
     gold = np.array([question.gold for question in questions])
     at_gold: npt.NDArray[np.bool_] = np.equal(seen, gold[:, None])
     own = probabilities(odds)[np.arange(len(gold)), at_gold.argmax(1)]

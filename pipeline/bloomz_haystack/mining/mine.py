@@ -16,15 +16,16 @@ import numpy.typing as npt
 
 from bloomz_haystack.benchmark.corpus_files import sha256
 from bloomz_haystack.benchmark.model_files import ModelNotAvailable, find_model
+from bloomz_haystack.pair_scores import score_pairs
 from bloomz_haystack.training.rows import LANGUAGES, Row, Sides
 from bloomz_haystack.training.sources import entries, files_of, good_rows
 from bloomz_haystack.training.streamed_rows import is_on_hub
 from haystack_integrations.common.bloomz.checkpoint import close_checkpoint, open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
+from haystack_integrations.common.bloomz.scorer import probabilities
 
 from .blocks import MinedFolder
 from .corpus import Corpus, Question, passages_of, questions_of
-from .scoring import score_pairs
 from .searching import Candidate, Searcher
 
 BLOCK = 1024  # questions searched, scored and written together
@@ -134,7 +135,7 @@ def _mine_blocks(
             found = searcher.candidates(questions, settings.negatives)
             asked = zip(questions, found, strict=True)
             pairs = [(passage.text, question.text) for question, passages in asked for passage in passages]
-            scores = score_pairs(judge, pairs, settings.batch_tokens, done)
+            scores = probabilities(score_pairs(judge, pairs, settings.batch_tokens, done))
             folder.write_part(number, _rows(questions, found, scores))
             summary.negatives += len(scores)
             summary.false_negatives += int((scores >= FALSE_NEGATIVE_SCORE).sum())

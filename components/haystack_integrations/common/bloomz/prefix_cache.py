@@ -170,7 +170,7 @@ class PrefixCache:
                 self._entries.move_to_end(key)
             if entry and not hit:
                 entry.users -= 1
-                if states is None:
+                if states is None and self._entries.get(key) is entry:  # not what another thread has made since
                     self._drop(key)
         if hit and self._folder:
             self._folder.touch(key)

@@ -47,10 +47,10 @@ def test_texts_and_pairs_equal_the_hugging_face_tokenizer(
     assert lists(ours.token_ids) == expected
 
     pairs = [(context, question) for context in TEXTS for question in ("x", "")]
-    ours = tokenize_pairs(checkpoint.tokenizer, pairs, max_length=max_length, empty_token=2)
+    joined = tokenize_pairs(checkpoint.tokenizer, pairs, max_length=max_length, empty_token=2)
     # In lists: called with one pair whose question is "", the Hugging Face tokenizer takes the context for a lone text.
     expected = theirs(*map(list, zip(*pairs, strict=True)), truncation="only_first", max_length=max_length)["input_ids"]
-    assert lists(ours.token_ids) == expected
+    assert lists(joined.token_ids) == expected
 
 
 def test_truncated_texts_are_counted(checkpoint: Checkpoint) -> None:

@@ -11,8 +11,14 @@ from haystack import Document
 from haystack.utils import ComponentDevice, Secret
 from transformers import pipeline
 
+from bloomz_haystack.benchmark.corpora import read_corpus
+from bloomz_haystack.benchmark.cross_encoders import open_cross_encoder
+from bloomz_haystack.benchmark.ranking import rank_vectors
+from bloomz_haystack.benchmark.second_stage import rerank_passages
+from bloomz_haystack.benchmark.systems import choose_ranker
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
 
+SMALL_SQUAD = Path(__file__).parent.parent / "notebooks" / "small-squad"
 MakeBloom = Callable[..., Path]
 
 CPU = ComponentDevice.from_str("cpu")
@@ -44,7 +50,15 @@ EVERY_PARAMETER: dict[str, Any] = {
     "prefix_cache": "512MB",
     "prefix_cache_folder": "kept",
     "prefix_cache_dtype": "int8",
+    "rank_prior": 0.5,
 }
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def step(self, name: str, total: int) -> Callable[[int], object]:
+        return lambda done: None
 
 
 def documents() -> list[Document]:
@@ -81,6 +95,37 @@ def test_unscaled_scores_are_log_odds(ranker: BloomzRanker) -> None:
     assert list(probability) == list(log_odds), "the order does not depend on the scale"
     for text, p in probability.items():
         assert np.log(p / (1 - p)) == pytest.approx(log_odds[text], abs=1e-4)
+
+
+def test_a_rank_prior_divides_the_odds_by_the_incoming_rank(tiny_ranker: Path, ranker: BloomzRanker) -> None:
+    alone = scores_of(ranker.run(query=QUESTION, documents=documents(), scale_score=False))
+    prior = BloomzRanker(str(tiny_ranker), device=CPU, rank_prior=0.5)
+    mixed = scores_of(prior.run(query=QUESTION, documents=documents(), scale_score=False))
+    for rank, text in enumerate(TEXTS, start=1):
+        assert mixed[text] == pytest.approx(alone[text] - 0.5 * np.log(rank), abs=1e-5)
+    turned = scores_of(prior.run(query=QUESTION, documents=documents()[::-1], scale_score=False))
+    assert abs(turned[TEXTS[0]] - mixed[TEXTS[0]]) > 0.5, "negative control: the order counts"
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"rank_prior must be a number >= 0, but got {wrong}"):
+            BloomzRanker(str(tiny_ranker), rank_prior=wrong)
+
+
+def test_the_benchmark_ranks_with_the_same_prior(tiny_ranker: Path) -> None:
+    corpus = read_corpus("squad", SMALL_SQUAD, "fr", "en")
+    questions = corpus.questions[:4]
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((len(corpus.passages), 8)).astype(np.float32)
+    first = rank_vectors(vectors[:4], vectors, [question.gold for question in questions], "cosine", 5)
+    entry = choose_ranker(str(tiny_ranker), {}, rank_prior=0.5)
+    second = rerank_passages(open_cross_encoder(entry, device="cpu"), first, corpus, questions, 5, Quiet())
+    prior = BloomzRanker(str(tiny_ranker), device=CPU, rank_prior=0.5, scale_score=False)
+    for question, before, after, scores in zip(
+        questions, first.candidates, second.ranking.candidates, second.ranking.candidate_scores, strict=True
+    ):
+        found = [Document(id=str(place), content=corpus.passages[place].text) for place in before]
+        ranked = prior.run(query=question.text, documents=found)["documents"]
+        assert [int(document.id) for document in ranked] == after.tolist()
+        np.testing.assert_allclose([document.score for document in ranked], scores, atol=1e-4)
 
 
 def test_documents_are_not_changed(ranker: BloomzRanker) -> None:

@@ -153,6 +153,13 @@ def ask(
         Path | None, typer.Option(help="Where it keeps them for the next question.", show_default=False)
     ] = None,
     precision: Precision = None,
+    rank_prior: Annotated[
+        float | None,
+        typer.Option(
+            help="How much the retriever's order counts beside the ranker; default: 1 with the bundled one, else 0.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find the passages of a store that answer a question, best first."""
@@ -176,6 +183,7 @@ def ask(
             prefix_cache=prefix_cache,
             prefix_cache_folder=prefix_cache_folder,
             precision=precision,  # type: ignore[arg-type]  # checked there
+            rank_prior=float(ranker == RANKER) if rank_prior is None else rank_prior,
         )
         print_json(answer.as_json()) if json else show_answer(answer, threshold)
         _note_bundled(answer.model, answer.ranker)

@@ -89,6 +89,9 @@ def quality(
     question_first: Annotated[
         bool, typer.Option("--question-first", help="Rankers by folder or Hub name read the question first.")
     ] = False,
+    rank_prior: Annotated[
+        float, typer.Option(help="Rankers by folder or Hub name: weight of the first stage's order, 0 or more.")
+    ] = 0.0,
     french_squad: Annotated[
         str | None, typer.Option(help="French translation of SQuAD on the Hub, without --data.", show_default=False)
     ] = None,
@@ -122,7 +125,7 @@ def quality(
             passage_prefix=passage_prefix,
         )
         names = [name.strip() for name in rerank.split(",") if name.strip()]
-        own = {"context_first": not question_first, "precision": precision}
+        own = {"context_first": not question_first, "precision": precision, "rank_prior": rank_prior}
         rankers = [choose_ranker(name, known_rankers, **own) for name in names]  # type: ignore[arg-type]
         seen = candidates or (len(read.passages) if protocol is Protocol.reranker else 50)
         watcher = TerminalWatcher()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from haystack_integrations.common.bloomz.scorer import probabilities
+from haystack_integrations.common.bloomz.scorer import probabilities, with_rank_prior
 
 from .corpora import Corpus, Question
 from .cross_encoders import CrossEncoder
@@ -45,7 +45,8 @@ def rerank_passages(
     contexts = [[corpus.passages[place].text for place in places] for places in seen]
     done = watcher.step("reranking", seen.size)
     # All at once: what scores them computes a passage once for all its questions.
-    odds = np.array(ranker.log_odds_many([question.text for question in questions], contexts, done))
+    alone = np.array(ranker.log_odds_many([question.text for question in questions], contexts, done))
+    odds = with_rank_prior(alone, ranker.ranker.rank_prior)
     gold = np.array([question.gold for question in questions])
     at_gold: npt.NDArray[np.bool_] = np.equal(seen, gold[:, None])
     own = probabilities(odds)[np.arange(len(gold)), at_gold.argmax(1)]

@@ -118,6 +118,23 @@ class Scorer:
         return ids[: real[-1] + 1] if len(real) else ids[:1]
 
 
+def with_rank_prior(log_odds: Vectors, weight: float) -> Vectors:
+    """Divide the odds of what came at rank r, from 1, by r ** weight: the first stage's order is the prior.
+
+    Where the ranker is small, the two know different things. With the bundled pair, first 50, weight 1 against 0, the
+    measured gain stands in ``benchmark/RESULTS.md``.
+
+    :param log_odds: (..., K) float32, in the order of the first stage.
+    :param weight: 0 leaves them as they are.
+    :returns: (..., K) float32.
+
+    >>> with_rank_prior(np.zeros(2, dtype=np.float32), 1.0).round(3).tolist()
+    [0.0, -0.693]
+    """
+    prior = weight * np.log(np.arange(1, log_odds.shape[-1] + 1))
+    return log_odds - prior.astype(np.float32)
+
+
 def probabilities(log_odds: Vectors) -> npt.NDArray[np.float64]:
     """Softmax probability of the positive label: the logistic function of the log-odds.
 

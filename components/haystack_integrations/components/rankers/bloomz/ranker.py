@@ -64,6 +64,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         prefix_cache: int | str | None = None,
         prefix_cache_folder: str | None = None,
         prefix_cache_dtype: StoreDtype = "float16",
+        rank_prior: float = 0.0,
     ) -> None:
         """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
 
@@ -97,8 +98,11 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :param prefix_cache_folder: keep them in files of this folder, across restarts, instead of in memory; the budget
             is then that of the folder, which other checkpoints and processes may share.
         :param prefix_cache_dtype: "float16", "int8" (half the bytes, probabilities within 0.01) or "float32".
-        :raises ValueError: if ``top_k`` or a number of tokens is not positive, ``device`` is a map of devices, or an
-            argument of the prefix cache makes no sense.
+        :param rank_prior: how much the order in which the documents come counts: the odds of the r-th are divided by
+            ``r ** rank_prior``. 0, as the published models were measured, leaves the ranker alone; 1 suits the bundled
+            one, which knows less than the retrievers before it.
+        :raises ValueError: if ``top_k`` or a number of tokens is not positive, ``rank_prior`` is negative, ``device``
+            is a map of devices, or an argument of the prefix cache makes no sense.
         :raises TypeError: if ``device`` or ``token`` is a bare string.
         """
         _check_top_k(top_k)
@@ -126,6 +130,8 @@ class BloomzRanker(EngineHolder["Scorer"]):
         self.prefix_cache = prefix_cache
         self.prefix_cache_folder = prefix_cache_folder
         self.prefix_cache_dtype = prefix_cache_dtype
+        self.rank_prior = rank_prior
+        check_rank_prior(rank_prior)
         _check_prefix_cache(prefix_cache, prefix_cache_folder, prefix_cache_dtype)
         self._prepare()
 
@@ -181,7 +187,8 @@ class BloomzRanker(EngineHolder["Scorer"]):
         """Score each document against the question and sort, best first.
 
         :param query: the question; an empty one scores the documents alone.
-        :param documents: any number; of those with the same id, the one with the best incoming score is kept.
+        :param documents: any number, best first if ``rank_prior`` is not 0; of those with the same id, the one with the
+            best incoming score is kept.
         :param top_k: overrides the component's own.
         :param scale_score: overrides the component's own.
         :param score_threshold: overrides the component's own.
@@ -206,14 +213,14 @@ class BloomzRanker(EngineHolder["Scorer"]):
         return {"documents": ranked[:top_k]}
 
     def _scores(self, query: str, documents: list[Document], scale_score: bool) -> np.ndarray:
-        from haystack_integrations.common.bloomz.scorer import probabilities
+        from haystack_integrations.common.bloomz.scorer import probabilities, with_rank_prior
 
         question = self.query_prefix + query + self.query_suffix
         contexts = self._contexts(documents)
         scorer = self._warm_engine()
         hidden = not self.progress_bar or len(contexts) <= LONG_RERANK
         with tqdm(total=len(contexts), desc="Ranking documents", unit="doc", disable=hidden) as bar:
-            log_odds = scorer.score(question, contexts, progress=bar.update)
+            log_odds = with_rank_prior(scorer.score(question, contexts, progress=bar.update), self.rank_prior)
         return probabilities(log_odds) if scale_score else log_odds
 
     def _contexts(self, documents: list[Document]) -> list[str]:
@@ -241,6 +248,16 @@ class BloomzRanker(EngineHolder["Scorer"]):
 def _check_top_k(top_k: int) -> None:
     if top_k <= 0:
         raise ValueError(f"top_k must be > 0, but got {top_k}")
+
+
+def check_rank_prior(rank_prior: float) -> None:
+    """Refuse a weight that would turn the order round.
+
+    :param rank_prior: from a user.
+    :raises ValueError: if it is negative or not finite.
+    """
+    if not 0 <= rank_prior < float("inf"):
+        raise ValueError(f"rank_prior must be a number >= 0, but got {rank_prior}")
 
 
 def _check_input(query: str, documents: list[Document]) -> None:

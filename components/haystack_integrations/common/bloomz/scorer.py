@@ -121,15 +121,14 @@ class Scorer:
 def with_rank_prior(log_odds: Vectors, weight: float) -> Vectors:
     """Divide the odds of what came at rank r, from 1, by r ** weight: the first stage's order is the prior.
 
-    Where the ranker is small, the two know different things. With the bundled pair, first 50, weight 1 against 0, the
-    measured gain stands in ``benchmark/RESULTS.md``.
+    A small ranker and the stage before it know different things: measured in ``benchmark/RESULTS.md``.
 
     :param log_odds: (..., K) float32, in the order of the first stage.
     :param weight: 0 leaves them as they are.
     :returns: (..., K) float32.
 
-    >>> with_rank_prior(np.zeros(2, dtype=np.float32), 1.0).round(3).tolist()
-    [0.0, -0.693]
+    >>> np.exp(with_rank_prior(np.zeros(2, dtype=np.float32), 1.0)).round(3).tolist()
+    [1.0, 0.5]
     """
     prior = weight * np.log(np.arange(1, log_odds.shape[-1] + 1))
     return log_odds - prior.astype(np.float32)

@@ -102,7 +102,7 @@ def place_weights(ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) ->
     :param lengths: (B,) tokens of each text.
     :returns: (T,) ``NOVELTY_GAIN`` x novelty + ALiBi, 0 at the last place, in nats.
 
-    >>> place_weights(np.array([7, 7, 8]), np.array([3])).round(1).tolist()
+    >>> place_weights(np.array([7, 7, 8]), np.array([3])).astype(float).round(1).tolist()
     [3.7, 2.5, 3.7]
     """
     ends = np.cumsum(lengths)

@@ -34,7 +34,7 @@ class PrefixShape(NamedTuple):
         :returns: bytes.
 
         >>> PrefixShape(16, 64, 23, 1024, "float16").bytes_of(127) / 2**20  # Bloom-560m, a passage
-        11.65771484375
+        11.658203125
         """
         numbers = tokens * (2 * self.layers * self.heads * self.head_dim + self.last_width)
         if self.store_dtype != "int8":

@@ -1,7 +1,7 @@
 """The ranker's objective by grids: the questions of n rows, each scored against the passages of all n.
 
 The rows of a grid are two neighbourhoods, so a passage that answers one question is a hard negative of the others, and
-every context is computed once (``shared_prefix``): six times the pairs of ``RankerObjective`` for the same work.
+every context is computed once (``shared_prefix``): five times the pairs of ``RankerObjective`` for the same work.
 """
 
 from collections.abc import Sequence

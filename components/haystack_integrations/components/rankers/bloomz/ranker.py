@@ -90,7 +90,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :param max_length: tokens kept of a pair; only the end of the document is cut, never the question. None takes
             the model's ``seq_length``, else 2048.
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
-        :param precision: "int8" for linears of 8 bits, on a CPU: about three times faster and half the memory, ranks
+        :param precision: "int8" for linears of 8 bits, on a CPU: about twice as fast and half the memory, ranks
             all but the same; None for the numbers of the model card.
         :param prefix_cache: bytes, as 2000000000, "512MB" or "2GB", in which to keep the keys and values of documents:
             one that comes back is scored about ten times faster. A passage of 127 tokens takes 12 MB with bloomz-560m.

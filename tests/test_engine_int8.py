@@ -73,6 +73,16 @@ def test_the_product_is_that_of_rounded_numbers(rows: int) -> None:
     assert not ((Int8Linear(plain)(states) - expected).abs() <= allowed).all(), "a wrong weight must show"
 
 
+def test_fine_inputs_leave_the_error_of_the_weights_only() -> None:
+    plain, states = layer(), torch.randn(30, 40)
+    states[:, 3] = 400.0  # what one large number does to its row
+    weight = plain.weight.data.double()
+    steps = weight.abs().amax(1, keepdim=True) / 127
+    expected = (states.double() @ ((weight / steps).round() * steps).T + plain.bias.double()).float()
+    coarse, fine = ((Int8Linear(plain, fine=fine)(states) - expected).abs().max() for fine in (False, True))
+    assert fine < 5e-3 < 0.1 < coarse
+
+
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     quantised, states = Int8Linear(layer()), torch.randn(9, 40)
     states[3] *= 1e4

@@ -87,7 +87,7 @@ def switch_off_shortcut(model: PreTrainedModel, precision: Precision | None = No
     :param precision: of its other linears.
     """
     attention = model.base_model.h[-1].self_attention
-    attention.query_key_value = prepare_linear(attention.query_key_value, precision)
+    attention.query_key_value = prepare_linear(attention.query_key_value, precision, fine=True)
     if type(attention.query_key_value) is nn.Linear:  # nothing is faster than plain here
         attention.query_key_value.__class__ = _EveryToken
 

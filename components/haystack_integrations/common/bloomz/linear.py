@@ -102,23 +102,26 @@ def prepare_body(model: BloomModel, precision: Precision | None) -> bool:
             if block is model.h[-1] and name == "query_key_value":
                 continue
             plain = getattr(parent, name)
-            setattr(parent, name, prepare_linear(plain, precision))
+            # Attention takes the exponential of its scores, and of their errors: the bundled retriever's vectors differ
+            # by a cosine of 0.00002 with fine inputs here, 0.002 without, for a sixth of the time.
+            setattr(parent, name, prepare_linear(plain, precision, fine=name == "query_key_value"))
             changed |= getattr(parent, name) is not plain
     if precision == "int8":
         model.word_embeddings = HalfEmbedding(model.word_embeddings)
     return changed
 
 
-def prepare_linear(linear: nn.Module, precision: Precision | None) -> nn.Module:
+def prepare_linear(linear: nn.Module, precision: Precision | None, *, fine: bool = False) -> nn.Module:
     """Choose the engine of one layer.
 
     :param linear: any layer.
     :param precision: "int8", or None for the same numbers as the layer's own.
+    :param fine: in int8, inputs of 16 bits.
     :returns: the faster layer; the same one where there is none (on CUDA, below float32, for adapters).
     """
     if type(linear) is not nn.Linear or not torch.backends.mkldnn.is_available():
         return linear
     if precision == "int8":
-        return Int8Linear(linear)
+        return Int8Linear(linear, fine=fine)
     fits = linear.weight.device.type == "cpu" and linear.weight.dtype == torch.float32
     return PackedLinear(linear) if fits else linear

@@ -18,9 +18,10 @@ from bloomz_haystack.benchmark.abstention import (
     point_at,
 )
 from bloomz_haystack.benchmark.metrics import NAMES, figures
-from bloomz_haystack.benchmark.ranking import Ranking, fuse, rank, rank_vectors, rerank, vector_scores
+from bloomz_haystack.benchmark.ranking import Part, Ranking, fuse, rank, rank_vectors, rerank, vector_scores
 from bloomz_haystack.benchmark.significance import bootstrap_intervals, paired_p_value
 from bloomz_haystack.benchmark.space import ROUNDING, Space
+from haystack_integrations.document_stores.qdrant_edge.fusion import Scale
 
 Vectors = npt.NDArray[np.float32]
 
@@ -187,22 +188,41 @@ def of(*scores: list[float]) -> Ranking:
     return rank(lambda start, stop: matrix[start:stop], [0] * len(matrix), matrix.shape[1], 3)
 
 
-def test_fusion_by_hand() -> None:
+def part(ranking: Ranking, weight: float = 1, scale: Scale = "bm25", trust: tuple[float, ...] = ()) -> Part:
+    """A ranking to fuse, trusted in every question if nothing is said."""
+    return Part(ranking, weight, scale, np.array(trust or [1.0] * len(ranking.fair)))
+
+
+def test_fusion_of_ranks_by_hand() -> None:
     """Five passages, three candidates each; the right one is passage 0. Scores are told as shares of the highest."""
-    fused = fuse([of([9, 8, 7, 0, 0]), of([0, 8, 7, 9, 0])], [1, 1], 5, 60)(0, 1)[0]
-    np.testing.assert_allclose(fused, np.array([1 / 61, 2 / 62, 2 / 63, 1 / 61, 0]) * 61 / 2, rtol=1e-6)
-    shared = fuse([of([9, 9, 7, 0, 0])], [1], 5, 0)(0, 1)[0]
-    np.testing.assert_allclose(shared, [1 / 1.5, 1 / 1.5, 1 / 3, 0, 0], rtol=1e-6)
-    weighed = fuse([of([9, 8, 7], [9, 8, 7]), of([7, 9, 8], [7, 9, 8])], [[1, 0], [1, 3]], 3, 1)(0, 2)
-    np.testing.assert_allclose(weighed, [[3 / 4, 5 / 6, 7 / 12], [1 / 2, 1, 2 / 3]], rtol=1e-6)
+    fused = fuse([part(of([9, 8, 7, 0, 0])), part(of([0, 8, 7, 9, 0]))], 5, "rrf", 60)(0, 1)[0]
+    expected = np.array([1 / 61, 2 / 62, 2 / 63, 1 / 61, -2 / 61]) * 61 / 2
+    np.testing.assert_allclose(fused, expected, rtol=1e-6)
+    shared = fuse([part(of([9, 9, 7, 0, 0]))], 5, "rrf", 0)(0, 1)[0]
+    np.testing.assert_allclose(shared, [1 / 1.5, 1 / 1.5, 1 / 3, -1, -1], rtol=1e-6)
+    first, second = of([9, 8, 7], [9, 8, 7]), of([7, 9, 8], [7, 9, 8])
+    weighed = fuse([part(first), part(second, 3, trust=(0, 1))], 3, "rrf", 1)(0, 2)
+    np.testing.assert_allclose(weighed, [[1, 2 / 3, 1 / 2], [5 / 8, 11 / 12, 5 / 8]], rtol=1e-6)
     lost = of([9, 8, 7])
     lost = lost._replace(candidate_scores=np.where(lost.candidate_scores < 9, -np.inf, lost.candidate_scores))
-    np.testing.assert_array_equal(fuse([lost], [1], 3, 2)(0, 1)[0], [1, 0, 0])
+    np.testing.assert_array_equal(fuse([part(lost)], 3, "rrf")(0, 1)[0], [1, -1, -1])
+
+
+def test_fusion_of_scores_by_hand() -> None:
+    """Two questions over five passages, three candidates each; passage 4 is found by neither."""
+    near, matching = of([0.5, -0.2, 0.1, -0.9, -0.9], [0.5, 0, 0.1, -1, -1]), of([0, 8, 4, 6, 0], [0, 8, 4, 6, 0])
+    parts = [part(near, 3, "cosine"), part(matching, 1, trust=(1, 0.5))]
+    told = fuse(parts, 5, "convex")(0, 2)
+    expected = [[1.5, 1, 0.3 + 0.5, 0.75, -4], [1.5, 0.5, 0.3 + 0.25, 0.375, -4]]
+    np.testing.assert_allclose(told, np.array(expected) / 4, rtol=1e-6)
+    np.testing.assert_array_equal(fuse(parts, 5, "convex")(1, 2), told[1:])
+    ranked = rank(fuse([part(near, 1, "cosine")], 5, "convex"), [1, 3], 5)
+    assert ranked.fair.tolist() == [3, 4.5]  # a cosine below 0 shares nothing, but was found
 
 
 def test_a_right_passage_in_nobodys_candidates_stands_in_the_middle_of_the_rest() -> None:
     first, second = of([0, 9, 8, 7, 1, 1, 1]), of([0, 9, 8, 7, 1, 1, 1])
-    ranked = rank(fuse([first, second], [1, 1], 7, 60), [0], 7)
+    ranked = rank(fuse([part(first), part(second)], 7, "rrf", 60), [0], 7)
     assert (ranked.fair[0], ranked.optimistic[0]) == (5.5, 4)  # places 4..7
 
 
@@ -215,11 +235,12 @@ def test_fusion_over_all_passages_equals_a_plain_one() -> None:
     plain = sum(np.stack([1 / (60 + gold_ranks(m, np.full(40, p))) for p in range(50)], 1) for m in matrices)
     assert isinstance(plain, np.ndarray)
     expected = plain_ranking((plain * 61 / 3).astype(np.float32), gold, 10)
-    assert_same(rank(fuse(rankings, [1, 1, 1], 50, 60), gold, 50, 10), expected)
-    flipped = rank(fuse(rankings[::-1], [1, 1, 1], 50, 60), gold, 50, 10)
+    parts = [part(ranking) for ranking in rankings]
+    assert_same(rank(fuse(parts, 50, "rrf", 60), gold, 50, 10), expected)
+    flipped = rank(fuse(parts[::-1], 50, "rrf", 60), gold, 50, 10)
     np.testing.assert_array_equal(flipped.fair, expected.fair)
     with pytest.raises(ValueError, match="rankings of the same questions"):
-        fuse([rankings[0], of([1, 2, 3])], [1, 1], 50, 60)
+        fuse([parts[0], part(of([1, 2, 3]))], 50, "rrf")
 
 
 def test_reranking_by_hand() -> None:

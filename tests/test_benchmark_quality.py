@@ -181,24 +181,35 @@ def test_a_hybrid_fuses_and_unanswered_questions_tell_when_to_keep_silent(
 def test_the_hybrid_is_what_the_retriever_of_the_store_gives(
     bloomz: Bloomz, squad: Path, tmp_path: Path, tiny_bloom: Path
 ) -> None:
-    """The row's ranks, and those of words alone, against the component asked question by question."""
+    """Ranks by both fusions, and those of words alone, against the component asked question by question."""
     out, (asked, contexts, gold) = tmp_path / "out", texts()
-    result = bloomz(*french(squad, out, "--systems", f"bm25-store,bm25-store+{tiny_bloom}"))
+    systems = tmp_path / "systems.yaml"
+    systems.write_text(
+        f"systems:\n  own: {{kind: encoder, model: '{tiny_bloom}', pooling: last}}\n"
+        "  by-scores: {kind: hybrid, of: [bm25-store, own]}\n"
+        "  by-ranks: {kind: hybrid, of: [bm25-store, own], fusion: rrf}\n"
+    )
+    names = f"bm25-store,by-scores,by-ranks,bm25-store+{tiny_bloom}"
+    result = bloomz(*french(squad, out, "--systems-file", systems, "--systems", names))
     assert result.exit_code == 0, result.stderr
     encoder = Encoder(open_checkpoint(str(tiny_bloom), "embed"))
     store = QdrantEdgeDocumentStore(str(tmp_path / "store"), 24, hybrid=True)
     documents = [Document(id=str(place), content=text) for place, text in enumerate(contexts)]
     store.write_embeddings(documents, encoder.encode(contexts))
     vectors = encoder.encode(asked)
-    for row, weights in zip(read_run(out).rows, ([0.0, 1.0], None), strict=True):
-        retriever = QdrantEdgeHybridRetriever(store, weights=weights)
+    settings: list[dict[str, Any]] = [{"weights": [0, 1]}, {}, {"fusion": "rrf"}, {}]
+    for row, given in zip(read_run(out).rows, settings, strict=True):
+        retriever = QdrantEdgeHybridRetriever(store, **given)
         for found, right, fair, score in zip(
             retriever.run_batch(asked, vectors)["documents"], gold, row.fair, row.first_score, strict=True
         ):
             scores = {int(document.id): document.score or 0 for document in found}
-            own, rest = scores.get(int(right), 0), [scores.get(place, 0) for place in range(4)]
+            own, rest = scores.get(int(right), -1), [scores.get(place, -1) for place in range(4)]
             assert fair == sum(s > own for s in rest) + (1 + rest.count(own)) / 2
-            assert weights or score == pytest.approx(found[0].score)
+            assert "weights" in given or score == pytest.approx(found[0].score)
+    by_scores, by_ranks, plus = read_run(out).rows[1:]
+    np.testing.assert_array_equal(plus.first_score, by_scores.first_score)
+    assert (by_ranks.first_score != by_scores.first_score).all()  # negative control
     store.close()
 
 

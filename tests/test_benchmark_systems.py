@@ -43,7 +43,8 @@ def test_what_the_cards_say_of_the_models() -> None:
     assert [systems[f"bloomz-560m-retriever{version}"].metric for version in ("", "-v2")] == ["l2", "cosine"]
     assert systems["bloomz-3b-retriever"].pooling == "last"
     assert (systems["bm25"].stemming, systems["bm25-stemmed"].stemming) == (False, True)
-    assert systems["hybrid-tiny"].of == ("bm25-store", "tiny-fr-en-retriever")
+    assert systems["hybrid-tiny"].of == systems["hybrid-tiny-rrf"].of == ("bm25-store", "tiny-fr-en-retriever")
+    assert [systems[name].fusion for name in ("hybrid-tiny", "hybrid-tiny-rrf")] == ["convex", "rrf"]
     assert [systems[name].words for name in ("bm25", "bm25-stemmed", "bm25-store")] == ["bm25s", "bm25s", "store"]
     assert rankers["bloomz-560m-reranking"].context_first
     assert not rankers["camembert-cross-encoder"].context_first
@@ -88,6 +89,14 @@ def test_a_file_of_the_user_adds_and_replaces(write: Write) -> None:
         ("systems: {a: {kind: hybrid, of: [bm25]}}", "of must be a list of at least two names"),
         ("systems: {a: {kind: hybrid, of: [bm25, b]}}", "'a' fuses 'b', which is not one of bm25,"),
         ("systems: {a: {kind: hybrid, of: [bm25, hybrid-tiny]}}", "'a' fuses 'hybrid-tiny'"),
+        (
+            "systems: {a: {kind: hybrid, of: [bm25, e5-base], fusion: sum}}",
+            "fusion must be one of convex, rrf, but got 'sum'",
+        ),
+        (
+            "systems: {a: {kind: hybrid, of: [bm25, bloomz-560m-retriever], fusion: convex}}",
+            "'a' fuses the scores of 'bloomz-560m-retriever', which are l2 and not cosine: leave fusion out, or",
+        ),
         ("systems: {a: {kind: bm25, of: [bm25, e5-base]}}", "'a' is a bm25: a hybrid, and only a hybrid, has 'of'"),
         ("systems: {a: encoder}", "'a' must be a mapping"),
         ("systems: [a]", "systems must map names to entries"),
@@ -139,6 +148,8 @@ def test_a_plus_fuses(tmp_path: Path) -> None:
     assert [part.model for part in choice.parts(fused)] == ["", "moi/modele"]
     assert choice.parts(fused)[1].metric == "dot"
     assert nested.of == ("bm25-store", "tiny-fr-en-retriever", "e5-base")
+    assert [choice.fusion(row) for row in (fused, nested)] == ["rrf", "convex"]  # a dot product is no share
+    assert choose_systems("hybrid-tiny-rrf+e5-base", systems).rows[0].fusion == "rrf"
     assert (alone.kind, choice.parts(alone)) == ("encoder", [alone])
     assert "moi/modele" not in systems
 

@@ -19,7 +19,7 @@ from haystack.document_stores.types import DuplicatePolicy, FilterPolicy
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeHybridRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge import hybrid_search as hybrid_module
-from haystack_integrations.document_stores.qdrant_edge.fusion import fuse
+from haystack_integrations.document_stores.qdrant_edge.fusion import Fusion, Side, fuse
 from haystack_integrations.document_stores.qdrant_edge.hybrid_search import search_words
 from haystack_integrations.document_stores.qdrant_edge.points import point_id
 from haystack_integrations.document_stores.qdrant_edge.words import document_words, question_words
@@ -96,7 +96,9 @@ def plain_rank(scores: dict[int, float], place: int) -> float:
     return above + (1 + sum(score == scores[place] for score in scores.values())) / 2
 
 
-def plain_hybrid(question: str, query: np.ndarray, weights: tuple[float, float], k: float) -> dict[int, float]:
+def plain_hybrid(
+    question: str, query: np.ndarray, fusion: str, weights: tuple[float, float], k: float
+) -> dict[int, float]:
     """Fused score of each passage, all candidates kept."""
     texts = [document.content or "" for document in passages()]
     # Edge computes in float32: what ties there must tie here.
@@ -107,6 +109,12 @@ def plain_hybrid(question: str, query: np.ndarray, weights: tuple[float, float],
     asked = set(plain_words(question))
     best = max(by_words, key=lambda place: by_words[place])
     coverage = len(asked & set(plain_words(texts[best]))) / len(asked)
+    if fusion == "convex":
+        return {
+            place: (weights[0] * max(cosine, 0) + weights[1] * coverage * by_words.get(place, 0) / by_words[best])
+            / sum(weights)
+            for place, cosine in by_vectors.items()
+        }
     total = weights[0] + weights[1] * coverage
     return {
         place: (
@@ -160,24 +168,63 @@ def test_a_text_without_words_keeps_none(text: str | None) -> None:
 # ---------------------------------------------------------------- fusion
 
 
-def test_fusion_by_hand() -> None:
-    sides = [[("a", 0.9), ("b", 0.5), ("c", 0.5)], [("c", 8.0), ("d", 7.0)]]
-    assert fuse(sides, [1, 3], rank_constant=2) == [
+def sides(one: float, other: float, trust: float = 1.0) -> list[Side[str]]:
+    """Two lists: a is found by vectors only, d by words only, and b is on the other side of the question."""
+    near = Side([("a", 0.5), ("c", 0.25), ("b", -0.5)], one, "cosine")
+    return [near, Side([("c", 8.0), ("d", 6.0), ("b", 2.0)], other, "bm25", trust)]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (sides(1, 3), {"c": (0.25 + 3) / 4, "d": 3 * 0.75 / 4, "b": 3 * 0.25 / 4, "a": 0.5 / 4}),
+        # What words are trusted with is taken from their share, and not given to the vectors.
+        (sides(1, 3, 0.5), {"c": (0.25 + 1.5) / 4, "d": 1.5 * 0.75 / 4, "a": 0.5 / 4, "b": 1.5 * 0.25 / 4}),
+        (sides(1, 3, 0), {"a": 0.5 / 4, "c": 0.25 / 4, "b": 0}),
+        (sides(1, 0), {"a": 0.5, "c": 0.25, "b": 0}),
+        (sides(0, 1), {"c": 1, "d": 0.75, "b": 0.25}),
+        ([sides(1, 3)[0], Side([], 3, "bm25", 0)], {"a": 0.5 / 4, "c": 0.25 / 4, "b": 0}),
+        ([Side([], 1, "cosine"), sides(1, 3)[1]], {"c": 3 / 4, "d": 3 * 0.75 / 4, "b": 3 * 0.25 / 4}),
+        ([Side([("b", -0.1), ("a", -0.2)], 1, "cosine")], {"a": 0, "b": 0}),  # a tie: the lower key
+        ([Side([("b", 1.0000001), ("a", 1.0)], 1, "cosine")], {"a": 1, "b": 1}),  # float32 may go above 1
+        (
+            [Side([("a", 0.5)], 1, "cosine"), Side([("c", 7.0), ("b", 3.5)], 1, "bm25")],
+            {"c": 0.5, "a": 0.25, "b": 0.25},
+        ),
+        ([Side([], 1, "cosine"), Side([], 3, "bm25")], {}),
+    ],
+)
+def test_convex_fusion_by_hand(found: list[Side[str]], expected: dict[str, float]) -> None:
+    assert fuse(found) == list(expected.items())
+
+
+def test_fusion_of_ranks_by_hand() -> None:
+    def found(one: float, other: float, trust: float = 1.0) -> list[Side[str]]:
+        near = Side([("a", 0.9), ("b", 0.5), ("c", 0.5)], one, "cosine")
+        return [near, Side([("c", 8.0), ("d", 7.0)], other, "bm25", trust)]
+
+    expected = [
         ("c", pytest.approx((1 / 4.5 + 3 / 3) * 3 / 4)),
         ("d", pytest.approx(3 / 4 * 3 / 4)),
         ("a", pytest.approx(1 / 3 * 3 / 4)),
         ("b", pytest.approx(1 / 4.5 * 3 / 4)),
     ]
-    assert fuse(sides, [1, 0])[0] == ("a", 1.0)
-    assert [key for key, _ in fuse(sides, [0, 1])] == ["c", "d"]
-    assert fuse([[], []], [1, 1]) == []
+    assert fuse(found(1, 3), "rrf", rank_constant=2) == fuse(found(1, 6, 0.5), "rrf", rank_constant=2) == expected
+    assert fuse(found(1, 3)) != expected  # negative control: by scores
+    assert fuse(found(1, 0), "rrf")[0] == fuse(found(1, 3, 0), "rrf")[0] == ("a", 1.0)
+    assert [key for key, _ in fuse(found(0, 1), "rrf")] == ["c", "d"]
+    assert fuse([Side([], 1, "cosine"), Side([], 1, "bm25")], "rrf") == []
+    # 0.25 of the first place is 0.75 of the seventh; the lower key is first.
+    tied = [Side([("b", 0.9)], 0.25, "cosine"), Side([(key, -ord(key)) for key in "acdefgh"], 0.75, "bm25")]
+    assert fuse(tied, "rrf")[6:8] == [("b", 0.25), ("h", 0.25)]
 
 
-def test_ties_do_not_depend_on_the_order_of_the_lists() -> None:
+@pytest.mark.parametrize("fusion", ["convex", "rrf"])
+def test_ties_do_not_depend_on_the_order_of_the_lists(fusion: Fusion) -> None:
     rng = np.random.default_rng(4)
-    sides = [[(int(key), float(rng.integers(0, 5))) for key in rng.permutation(40)] for _ in range(3)]
-    fused = fuse(sides, [1, 1, 1])
-    assert fuse([side[::-1] for side in sides[::-1]], [1, 1, 1]) == fused
+    lists = [[(int(key), float(rng.integers(1, 6))) for key in rng.permutation(40)] for _ in range(3)]
+    fused = fuse([Side(hits, 1, "bm25") for hits in lists], fusion)
+    assert fuse([Side(hits[::-1], 1, "bm25") for hits in lists[::-1]], fusion) == fused
     assert len({score for _, score in fused}) < len(fused)  # there were ties
     assert fused == sorted(fused, key=lambda item: (-item[1], item[0]))
 
@@ -185,23 +232,39 @@ def test_ties_do_not_depend_on_the_order_of_the_lists() -> None:
 # ---------------------------------------------------------------- hybrid
 
 
-@pytest.mark.parametrize(("weights", "k"), [((0.25, 0.75), 2), ((1.0, 1.0), 60)])
+@pytest.mark.parametrize(
+    ("settings", "fusion", "weights", "k"),
+    [
+        ({}, "convex", (0.6, 0.4), 2),
+        ({"weights": [2, 1]}, "convex", (2, 1), 2),
+        ({"fusion": "rrf"}, "rrf", (0.25, 0.75), 2),
+        ({"fusion": "rrf", "weights": [1, 2], "rank_constant": 60}, "rrf", (1, 2), 60),
+    ],
+)
 def test_order_and_scores_are_plain_python_s(
-    store: QdrantEdgeDocumentStore, queries: np.ndarray, weights: tuple[float, float], k: int
+    store: QdrantEdgeDocumentStore,
+    queries: np.ndarray,
+    settings: dict[str, object],
+    fusion: str,
+    weights: tuple[float, float],
+    k: int,
 ) -> None:
-    retriever = QdrantEdgeHybridRetriever(store, top_k=60, weights=list(weights), rank_constant=k)
+    retriever = QdrantEdgeHybridRetriever(store, top_k=60, **settings)  # type: ignore[arg-type]
+    other = "rrf" if fusion == "convex" else "convex"
+    precise = 1e-5 if fusion == "convex" else 1e-9  # Edge's scores are float32; ranks are exact
     for question, query, found in zip(
         QUESTIONS, queries, retriever.run_batch(QUESTIONS, queries)["documents"], strict=True
     ):
-        expected = plain_hybrid(question, query, weights, k)
+        expected = plain_hybrid(question, query, fusion, weights, k)
         assert len(found) == 60
         for document in found:
-            assert document.score == pytest.approx(expected[int(document.id[1:])], rel=1e-9)
+            assert document.score == pytest.approx(expected[int(document.id[1:])], rel=precise, abs=1e-7)
         scores = [document.score or 0 for document in found]
         assert scores == sorted(scores, reverse=True)
-        assert 0 < scores[-1] <= scores[0] <= 1
-        swapped = plain_hybrid(question, query, weights[::-1] if k == 2 else (1, 2), k)  # negative control
-        assert any(document.score != pytest.approx(swapped[int(document.id[1:])], rel=1e-3) for document in found)
+        assert 0 <= scores[-1] <= scores[0] <= 1
+        for wrong in ((fusion, weights[::-1]), (other, weights)):  # negative controls
+            others = plain_hybrid(question, query, *wrong, k)
+            assert any(document.score != pytest.approx(others[int(document.id[1:])], rel=1e-3) for document in found)
 
 
 def test_one_question_is_the_batch_of_one(store: QdrantEdgeDocumentStore, queries: np.ndarray) -> None:
@@ -214,32 +277,54 @@ def test_one_question_is_the_batch_of_one(store: QdrantEdgeDocumentStore, querie
         assert alone == batch[place] == batch[place + 4 * 39]
 
 
-def test_a_side_of_weight_zero_is_left_out(store: QdrantEdgeDocumentStore, queries: np.ndarray) -> None:
-    words = QdrantEdgeHybridRetriever(store, top_k=60, weights=[0, 1]).run(QUESTIONS[0], queries[0].tolist())
+@pytest.mark.parametrize("fusion", ["convex", "rrf"])
+def test_a_side_of_weight_zero_is_left_out(store: QdrantEdgeDocumentStore, queries: np.ndarray, fusion: Fusion) -> None:
+    def found(weights: list[float], top_k: int) -> list[Document]:
+        retriever = QdrantEdgeHybridRetriever(store, top_k=top_k, fusion=fusion, weights=weights)
+        return retriever.run(QUESTIONS[0], queries[0].tolist())["documents"]
+
     scores = plain_bm25([document.content or "" for document in passages()], QUESTIONS[0])
-    assert {document.id for document in words["documents"]} == {f"d{place}" for place in scores}
-    vectors = QdrantEdgeHybridRetriever(store, top_k=60, weights=[1, 0]).run(QUESTIONS[0], queries[0].tolist())
-    expected = store.query_batch(queries[:1], top_k=60)[0]
-    assert [document.id for document in vectors["documents"]] == [document.id for document in expected]
+    assert {document.id for document in found([0, 1], 60)} == {f"d{place}" for place in scores}
+    expected = store.query_batch(queries[:1], top_k=20)[0]  # all of a positive cosine
+    assert [document.id for document in found([1, 0], 20)] == [document.id for document in expected]
+    if fusion == "convex":
+        assert [document.score for document in found([1, 0], 20)] == [document.score for document in expected]
 
 
 def test_a_question_without_known_words_goes_by_its_vector(store: QdrantEdgeDocumentStore, queries: np.ndarray) -> None:
-    expected = [document.id for document in store.query_batch(queries[:1], top_k=9)[0]]
+    expected = store.query_batch(queries[:1], top_k=9)[0]
     for question in ("", "der Fluss fließt", "où est-ce ?"):
-        found = QdrantEdgeHybridRetriever(store, top_k=9).run(question, queries[0].tolist())["documents"]
-        assert [document.id for document in found] == expected
-        assert found[0].score == 1
+        for fusion, best in (("convex", 0.6 * (expected[0].score or 0)), ("rrf", 1)):
+            retriever = QdrantEdgeHybridRetriever(store, top_k=9, fusion=fusion)  # type: ignore[arg-type]
+            found = retriever.run(question, queries[0].tolist())["documents"]
+            assert [document.id for document in found] == [document.id for document in expected]
+            assert found[0].score == pytest.approx(best)
 
 
 def test_coverage_tells_how_far_to_trust_words(store: QdrantEdgeDocumentStore, queries: np.ndarray) -> None:
     question = "Titanic Brücke Fluss Stadt"  # one word of four is known
+    nearest = store.query_batch(queries[:1], top_k=60)[0]
+    cosines = {document.id: max(document.score or 0, 0) for document in nearest}
+    only = next(document for document in nearest if "Titanic" not in (document.content or ""))
+    place = nearest.index(only) + 1
+    words = plain_bm25([document.content or "" for document in passages()], question)
+    best = f"d{max(words, key=lambda place: words[place])}"
     for weigh, share in ((True, 0.25), (False, 1.0)):
-        retriever = QdrantEdgeHybridRetriever(store, top_k=60, weights=[1, 1], weigh_by_coverage=weigh)
-        found = {document.id: document.score for document in retriever.run(question, queries[0].tolist())["documents"]}
-        nearest = store.query_batch(queries[:1], top_k=60)[0]
-        only = next(d for d in nearest if "Titanic" not in (d.content or ""))
-        place = [document.id for document in nearest].index(only.id) + 1
-        assert found[only.id] == pytest.approx(3 / (2 + place) / (1 + share))
+        for fusion in ("convex", "rrf"):
+            retriever = QdrantEdgeHybridRetriever(
+                store,
+                top_k=60,
+                fusion=fusion,
+                weights=[1, 1],
+                weigh_by_coverage=weigh,
+            )
+            documents = retriever.run(question, queries[0].tolist())["documents"]
+            found = {document.id: document.score for document in documents}
+            if fusion == "convex":
+                assert found[only.id] == pytest.approx(cosines[only.id] / 2)
+                assert found[best] == pytest.approx((cosines[best] + share) / 2)
+            else:
+                assert found[only.id] == pytest.approx(3 / (2 + place) / (1 + share))
 
 
 def test_filters_thresholds_and_embeddings(store: QdrantEdgeDocumentStore, queries: np.ndarray) -> None:
@@ -275,6 +360,7 @@ async def test_run_async_is_run(store: QdrantEdgeDocumentStore, queries: np.ndar
     [
         ({"top_k": 0}, "top_k must be > 0, but got 0"),
         ({"candidates": -1}, "candidates must be > 0, but got -1"),
+        ({"fusion": "sum"}, "fusion must be 'convex' or 'rrf', but got 'sum'"),
         ({"rank_constant": -2}, "rank_constant must be a number >= 0, but got -2"),
         ({"weights": [1]}, r"weights must be two numbers >= 0.*but got \[1\]"),
         ({"weights": [0, 0]}, "not both 0"),
@@ -311,6 +397,7 @@ def test_yaml_keeps_every_setting(tmp_path: Path) -> None:
         score_threshold=0.25,
         return_embedding=True,
         candidates=17,
+        fusion="rrf",
         weights=[0.5, 2.0],
         weigh_by_coverage=False,
         rank_constant=60,
@@ -321,7 +408,10 @@ def test_yaml_keeps_every_setting(tmp_path: Path) -> None:
     settings = {name: value for name, value in vars(loaded).items() if name in retriever.to_dict()["init_parameters"]}
     assert vars(settings.pop("document_store")) == vars(store)
     assert settings == {name: getattr(retriever, name) for name in settings}
-    assert len(settings) == 9
+    assert len(settings) == 10
+    older = retriever.to_dict()
+    del older["init_parameters"]["fusion"]
+    assert QdrantEdgeHybridRetriever.from_dict(older).fusion == "convex"
     assert not (tmp_path / "never made").exists()
 
 

@@ -143,7 +143,10 @@ def ask(
     ] = None,
     hybrid: Annotated[
         bool | None,
-        typer.Option("--hybrid/--no-hybrid", help="Search by words (BM25) too; default: if the store keeps them."),
+        typer.Option(
+            "--hybrid/--no-hybrid",
+            help="Search by words (BM25) too, and fuse the scores; default: if the store keeps them.",
+        ),
     ] = None,
     prefix_cache: Annotated[
         str | None,

@@ -5,30 +5,21 @@ Vectors are kept on disk between runs. Knows nothing of figures, rankers and fil
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT
 from haystack_integrations.document_stores.qdrant_edge.hybrid_search import CANDIDATES, WEIGHTS
 
 from .bm25 import Bm25
 from .corpora import Corpus, Question
-from .ranking import Ranking, fuse, rank, rank_vectors
+from .ranking import Part, Ranking, fuse, rank, rank_vectors
 from .store_bm25 import StoreBm25
 from .systems import Choice, System
 from .text_models import TextModel, open_text_model
 from .vector_cache import cached_vectors
 
 WORDS_DEPTH = 2_000  # passages that the store's BM25 ranks of a question on its own; the others tie behind them
-
-
-class Part(NamedTuple):
-    """The ranking of one system, and (Q,) float64: its weight for each question, if it is fused with others."""
-
-    ranking: Ranking
-    weight: npt.NDArray[np.float64]
 
 
 class Watcher(Protocol):
@@ -72,13 +63,16 @@ def rank_passages(
     :raises ValueError: if vectors or scores hold NaN.
     """
 
+    fusion = choice.fusion(system)
+    of_vectors, of_words = WEIGHTS[fusion]
+
     def of_part(part: System, kept: int, found: int) -> Part:
         if part.kind == "bm25":
-            return _by_words(part, corpus, questions, kept, found, watcher)
+            return _by_words(part, of_words, corpus, questions, kept, found, watcher)
         model = open_text_model(part, device, batch_tokens)
         try:
             ranking = _by_vectors(part, model, corpus, questions, kept, cache, watcher)
-            return Part(ranking, np.full(len(questions), WEIGHTS[0]))
+            return Part(ranking, of_vectors, "cosine", np.ones(len(questions)))
         finally:
             model.close()
 
@@ -87,27 +81,32 @@ def rank_passages(
     kept = min(max(CANDIDATES, depth), len(corpus.passages))
     parts = [of_part(part, kept, kept) for part in choice.parts(system)]
     done = watcher.step("fusing", len(questions) * len(corpus.passages))
-    weights = np.stack([part.weight for part in parts])
-    scores = fuse([part.ranking for part in parts], weights, len(corpus.passages), RANK_CONSTANT)
+    scores = fuse(parts, len(corpus.passages), fusion)
     return rank(scores, [question.gold for question in questions], len(corpus.passages), depth, done)
 
 
 def _by_words(
-    system: System, corpus: Corpus, questions: list[Question], kept: int, found: int, watcher: Watcher
+    system: System,
+    weight: float,
+    corpus: Corpus,
+    questions: list[Question],
+    kept: int,
+    found: int,
+    watcher: Watcher,
 ) -> Part:
     passages, asked = [passage.text for passage in corpus.passages], [question.text for question in questions]
     done = watcher.step("ranking", len(questions) * len(passages))
-    gold, weight = [question.gold for question in questions], np.full(len(asked), WEIGHTS[1])
+    gold, trust = [question.gold for question in questions], np.ones(len(asked))
     if system.words == "store":
         with StoreBm25(passages) as store:
             ranking = rank(store.score_block(asked, found), gold, len(passages), kept, done)
-            weight *= store.coverage(asked)
+            trust = store.coverage(asked)
     else:
         scores = Bm25(passages, corpus.passage_lang, system.stemming).score_block(asked)
         ranking = rank(scores, gold, len(passages), kept, done)
     # A passage that shares no word with the question is not found by it.
     told = np.where(ranking.candidate_scores > 0, ranking.candidate_scores, -np.inf)
-    return Part(ranking._replace(candidate_scores=told), weight)
+    return Part(ranking._replace(candidate_scores=told), weight, "bm25", trust)
 
 
 def _by_vectors(

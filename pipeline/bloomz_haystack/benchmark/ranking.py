@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from haystack_integrations.document_stores.qdrant_edge.fusion import fuse as fuse_lists
+from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, Fusion, Scale, Side
+from haystack_integrations.document_stores.qdrant_edge.fusion import fuse as fuse_sides
 
 from .blocks import Tally, absorb, start_tally
 from .space import Space
@@ -40,6 +41,15 @@ class Ranking(NamedTuple):
     optimistic: npt.NDArray[np.int64]
     candidates: npt.NDArray[np.int64]
     candidate_scores: npt.NDArray[np.float32]
+
+
+class Part(NamedTuple):
+    """One ranking among those fused, and what ``Side`` knows of it; ``trust`` (Q,) float64, one for each question."""
+
+    ranking: Ranking
+    weight: float
+    scale: Scale
+    trust: npt.NDArray[np.float64]
 
 
 def rank(
@@ -136,30 +146,32 @@ def vector_scores(queries: npt.NDArray[np.floating], passages: npt.NDArray[np.fl
     return block
 
 
-def fuse(rankings: Sequence[Ranking], weights: npt.ArrayLike, passages: int, rank_constant: float) -> ScoreBlock:
-    """Fuse several systems by weighted reciprocal rank, as ``QdrantEdgeHybridRetriever`` does and by its own function.
+def fuse(parts: Sequence[Part], passages: int, fusion: Fusion, rank_constant: float = RANK_CONSTANT) -> ScoreBlock:
+    """Fuse several systems as ``QdrantEdgeHybridRetriever`` does, by its own function.
 
-    Only candidates have places, and only those that score above minus infinity. Candidates with equal scores share the
-    middle of their places. A passage in nobody's candidates scores 0: a right passage there ties with all others there,
-    so its fair rank is the middle of what is left, never a lucky place.
+    Only candidates count, and only those that score above minus infinity. A passage in nobody's candidates scores -1,
+    below all that was found: a right passage there ties with all others there, so its fair rank is the middle of what
+    is left, never a lucky place.
 
-    :param rankings: S of them, of the same Q questions.
-    :param weights: (S,), or (S, Q) where they differ from question to question.
+    :param parts: S of them, of the same Q questions.
     :param passages: P.
-    :param rank_constant: how little the first places count more than the next.
+    :param fusion: "convex", by scores, or "rrf", by ranks.
+    :param rank_constant: of "rrf": how little the first places count more than the next.
     :returns: scores to be given to ``rank``.
-    :raises ValueError: without rankings, or if they are not of the same questions.
+    :raises ValueError: without parts, or if they are not of the same questions.
     """
-    if not rankings or len({len(ranking.fair) for ranking in rankings}) != 1:
-        raise ValueError(f"expected rankings of the same questions, but got {[len(r.fair) for r in rankings]}")
-    questions = len(rankings[0].fair)
-    weight = np.broadcast_to(np.asarray(weights, np.float64).reshape(len(rankings), -1), (len(rankings), questions))
+    if len({len(part.ranking.fair) for part in parts}) != 1:
+        told = [len(part.ranking.fair) for part in parts]
+        raise ValueError(f"expected rankings of the same questions, but got {told}")
 
     def block(start: int, stop: int) -> npt.NDArray[np.float32]:
-        fused = np.zeros((stop - start, passages), np.float32)
+        fused = np.full((stop - start, passages), -1, np.float32)
         for row, question in zip(fused, range(start, stop), strict=True):
-            sides = [_hits(ranking, question) for ranking in rankings]
-            for place, score in fuse_lists(sides, weight[:, question].tolist(), rank_constant):
+            sides = [
+                Side(_hits(part.ranking, question), part.weight, part.scale, float(part.trust[question]))
+                for part in parts
+            ]
+            for place, score in fuse_sides(sides, fusion, rank_constant):
                 row[place] = score
         return fused
 

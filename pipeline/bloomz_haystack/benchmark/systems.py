@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 import yaml
 
 from haystack_integrations.common.bloomz.int8 import Precision
+from haystack_integrations.document_stores.qdrant_edge.fusion import Fusion
 
 Kind = Literal["bm25", "encoder", "hybrid"]
 Pooling = Literal["last", "mean", "cls"]
@@ -27,6 +28,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "metric": get_args(Metric),
     "precision": get_args(Precision),
     "words": get_args(Words),
+    "fusion": get_args(Fusion),
 }
 _FLAGS = {"stemming", "context_first"}
 
@@ -49,6 +51,7 @@ class System:
     stemming: bool = False  # BM25 of bm25s: Snowball stemming and stop words
     words: Words = "bm25s"  # BM25: of that library, or of QdrantEdgeDocumentStore
     of: tuple[str, ...] = ()  # hybrid: names of the systems fused
+    fusion: Fusion | None = None  # hybrid: "convex", by scores; "rrf", by ranks; None: see ``Choice.fusion``
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,14 @@ class Choice(NamedTuple):
         :returns: its parts, or the system itself when it is no hybrid.
         """
         return [self.known[name] for name in system.of] if system.kind == "hybrid" else [system]
+
+    def fusion(self, system: System) -> Fusion:
+        """Say how a hybrid fuses.
+
+        :param system: one of the rows.
+        :returns: what it says itself; else by scores where those of vectors are cosines, by ranks where they are not.
+        """
+        return system.fusion or ("convex" if all(part.metric == "cosine" for part in self.parts(system)) else "rrf")
 
 
 Entry = TypeVar("Entry", System, Ranker)
@@ -116,7 +127,7 @@ def choose_systems(
     """Turn what was typed into rows.
 
     :param wanted: "all", or names separated by commas; each a known entry, a folder, a Hub name ``owner/name``, or
-        several of these joined by ``+``, which fuses them.
+        several of these joined by ``+``, which fuses them, by ranks if one of them says so.
     :param systems: from ``read_systems``.
     :param pooling: of the folders and Hub names among ``wanted``; None: as the model's own files say.
     :param metric: likewise.
@@ -213,7 +224,7 @@ def _entry(kind: type[Entry], path: Path, name: str, given: object) -> Entry:
 
 def _fault(key: str, value: object) -> str | None:
     """What the value of a key should have been, or None where it is right."""
-    optional = key in ("revision", "pooling", "max_length", "precision")
+    optional = key in ("revision", "pooling", "max_length", "precision", "fusion")
     if value is None and optional:
         return None
     if key in _CHOICES:
@@ -242,6 +253,11 @@ def _check_system(path: Path, system: System, systems: Mapping[str, System]) -> 
         if part not in systems or systems[part].kind == "hybrid":
             plain = [name for name, other in systems.items() if other.kind != "hybrid"]
             raise ValueError(f"{path}: entry {system.name!r} fuses {part!r}, which is not one of {', '.join(plain)}")
+        if system.fusion == "convex" and systems[part].metric != "cosine":
+            raise ValueError(
+                f"{path}: entry {system.name!r} fuses the scores of {part!r}, which are {systems[part].metric} and not "
+                "cosine: leave fusion out, or make it rrf"
+            )
 
 
 def _names(wanted: str) -> list[str]:
@@ -253,7 +269,10 @@ def _names(wanted: str) -> list[str]:
 
 def _fuse(name: str, pieces: list[str], known: Mapping[str, System]) -> System:
     parts = tuple(dict.fromkeys(part for piece in pieces for part in known[piece].of or (piece,)))
-    return System(name, " + ".join(known[part].label for part in parts), "hybrid", of=parts)
+    label = " + ".join(known[part].label for part in parts)
+    return System(
+        name, label, "hybrid", of=parts, fusion="rrf" if any(known[piece].fusion == "rrf" for piece in pieces) else None
+    )
 
 
 def _own_model(name: str, known: Iterable[str], what: str) -> str:

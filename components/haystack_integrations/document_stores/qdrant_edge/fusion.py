@@ -1,49 +1,75 @@
-"""Ranked lists of the same things -> one ranked list, by reciprocal rank fusion. Knows nothing of stores and texts."""
+"""What several searches found -> one ranked list, by score or by rank. Knows nothing of stores and texts."""
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
+Fusion = Literal["convex", "rrf"]
+Scale = Literal["cosine", "bm25"]
 
-# Cormack et al. (2009) take 60, where the tenth of a list counts nearly as much as the first: a weak side then pulls a
-# strong one down. MRR (%) with 60 and with 2, SQuAD EN / PIAF FR / FR to EN: 73.5 69.4 47.9; 83.2 76.3 46.6.
+# Cormack et al. take 60, where the tenth of a list counts nearly as much as the first: a weak side then pulls a strong
+# one down.
 RANK_CONSTANT = 2
 
 
+class Side(NamedTuple, Generic[Key]):
+    """What one search found: hits of (key, score), each key once; and how much it counts."""
+
+    hits: Sequence[tuple[Key, float]]
+    weight: float  # 0 leaves the side out
+    scale: Scale  # of the scores; those of BM25 are > 0, and a word more makes them higher without end
+    trust: float = 1.0  # in this question, 0 to 1: multiplies the weight
+
+
 def fuse(
-    sides: Sequence[Sequence[tuple[Key, float]]], weights: Sequence[float], rank_constant: float = RANK_CONSTANT
+    sides: Sequence[Side[Key]], fusion: Fusion = "convex", rank_constant: float = RANK_CONSTANT
 ) -> list[tuple[Key, float]]:
-    """Fuse lists by reciprocal rank: the sum over the lists of weight / (rank_constant + rank), divided by its maximum.
+    """Sum weight * trust * share over the sides, where a key that a side has not found has no share.
 
-    Equal scores of one list share the middle of their places, so their order in it does not matter.
+    "convex": the share is the cosine, clipped to 0..1, or the BM25 score / the best one of the list. The sum is divided
+    by the weights, trust left aside: where little is near and few words match, all scores are low.
+    "rrf": the share is (1 + rank_constant) / (rank + rank_constant); equal scores have the middle of their places. The
+    sum is divided by the weights times the trust: 1 leads all lists, whatever the scores.
 
-    :param sides: lists of (key, score), each key once a list.
-    :param weights: one a list; 0 leaves the list out.
-    :param rank_constant: how little the first places count more than the next.
-    :returns: (key, fused score), best first; 1 for what leads all lists alone. Ties: the lower key first.
-    Source: Cormack, Clarke, Büttcher, SIGIR 2009, with weights.
+    :param sides: of the same question.
+    :param fusion: one of the two.
+    :param rank_constant: of "rrf": how little the first places count more than the next.
+    :returns: (key, fused score from 0 to 1), best first. Ties: the lower key first.
+    Source: Bruch, Gai, Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", ACM TOIS 2023; Cormack, Clarke,
+    Büttcher, "Reciprocal Rank Fusion", SIGIR 2009, with weights.
 
-    >>> fuse([[("a", 0.9), ("b", 0.5)], [("b", 7.0), ("c", 6.0)]], [1, 3], rank_constant=0)
+    >>> near, matching = Side([("a", 0.5), ("b", 0.25)], 1, "cosine"), Side([("b", 8.0), ("c", 6.0)], 3, "bm25")
+    >>> fuse([near, matching])
+    [('b', 0.8125), ('c', 0.5625), ('a', 0.125)]
+    >>> fuse([near, matching], "rrf", rank_constant=0)
     [('b', 0.875), ('c', 0.375), ('a', 0.25)]
     """
+    counted = [side for side in sides if side.weight * side.trust > 0]
     shares: dict[Key, list[float]] = {}
-    for side, weight in zip(sides, weights, strict=True):
-        if weight > 0:
-            for key, rank in _ranks(side):
-                shares.setdefault(key, []).append(weight / (rank_constant + rank))
-    highest = math.fsum(weights) / (rank_constant + 1)
+    for side in counted:
+        for key, share in _relative_scores(side) if fusion == "convex" else _reciprocal_ranks(side, rank_constant):
+            shares.setdefault(key, []).append(share)
     # fsum: the same shares from other lists must give the same sum, to the last bit.
+    highest = math.fsum(side.weight * (1 if fusion == "convex" else side.trust) for side in sides)
     fused = [(key, math.fsum(parts) / highest) for key, parts in shares.items()]
     return sorted(fused, key=lambda item: (-item[1], item[0]))
 
 
-def _ranks(side: Sequence[tuple[Key, float]]) -> Iterator[tuple[Key, float]]:
-    before = 0
-    for _, tied in groupby(sorted(side, key=itemgetter(1), reverse=True), key=itemgetter(1)):
+def _relative_scores(side: Side[Key]) -> Iterator[tuple[Key, float]]:
+    """Give weight * trust * share of each key by "convex"."""
+    best = 1.0 if side.scale == "cosine" else max((score for _, score in side.hits), default=1.0)
+    for key, score in side.hits:
+        yield key, side.weight * side.trust * min(max(score / best, 0.0), 1.0)
+
+
+def _reciprocal_ranks(side: Side[Key], rank_constant: float) -> Iterator[tuple[Key, float]]:
+    """Give weight * trust * share of each key by "rrf", rounded once: what ties on paper must tie here."""
+    highest, before = side.weight * side.trust * (1 + rank_constant), 0
+    for _, tied in groupby(sorted(side.hits, key=itemgetter(1), reverse=True), key=itemgetter(1)):
         keys = [key for key, _ in tied]
         for key in keys:
-            yield key, before + (len(keys) + 1) / 2
+            yield key, highest / (rank_constant + before + (len(keys) + 1) / 2)
         before += len(keys)

@@ -12,13 +12,13 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
-from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT
-from haystack_integrations.document_stores.qdrant_edge.hybrid_search import CANDIDATES, WEIGHTS, check_fusion
+from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, Fusion
+from haystack_integrations.document_stores.qdrant_edge.hybrid_search import CANDIDATES, check_fusion
 
 
 @component
 class QdrantEdgeHybridRetriever:
-    """Searches a `QdrantEdgeDocumentStore` by BM25 and by cosine similarity, and fuses the two by reciprocal rank.
+    """Searches a `QdrantEdgeDocumentStore` by BM25 and by cosine similarity, and fuses the two.
 
     Words find names, numbers and rare terms; vectors find what is said otherwise, or in the other language. The store
     is made with `hybrid=True`; one that was made without gets its words when it is opened so, and embeds nothing again.
@@ -34,6 +34,7 @@ class QdrantEdgeHybridRetriever:
         score_threshold: float | None = None,
         return_embedding: bool = False,
         candidates: int = CANDIDATES,
+        fusion: Fusion = "convex",
         weights: list[float] | None = None,
         weigh_by_coverage: bool = True,
         rank_constant: int = RANK_CONSTANT,
@@ -44,23 +45,26 @@ class QdrantEdgeHybridRetriever:
         :param filters: a Haystack filter for every search.
         :param top_k: most documents per question.
         :param filter_policy: whether filters given to `run` replace those above, or are merged with them.
-        :param score_threshold: keep the documents whose fused score is at least this. It tells places, not relevance:
-            1 is first in both searches.
+        :param score_threshold: keep the documents whose fused score is at least this. By "convex" 1 is a cosine of 1
+            and the best match by words, with all words of the question; by "rrf" it is first in both searches.
         :param return_embedding: whether the documents carry their embedding.
         :param candidates: documents taken from each of the two searches; at least `top_k` are.
-        :param weights: of the vectors and of the words; None: 0.25 and 0.75. 0 leaves a side out.
+        :param fusion: "convex": by the scores, cosine and BM25 relative to the best match; "rrf": by reciprocal rank.
+            See `fuse`.
+        :param weights: of the vectors and of the words; None: 0.6 and 0.4 by "convex", 0.25 and 0.75 by "rrf". 0 leaves
+            a side out.
         :param weigh_by_coverage: multiply the weight of the words by the share of the question's words that the best
             match by words holds: a question in another language than the documents then goes by its vector. False with
-            `weights=[1, 1]` and `rank_constant=60` is plain reciprocal rank fusion.
-        :param rank_constant: the k of reciprocal rank fusion: the higher, the less the first places count more than
-            the next.
-        :raises ValueError: if the store is of another kind, or a number is out of range.
+            `fusion="rrf"`, `weights=[1, 1]` and `rank_constant=60` is plain reciprocal rank fusion.
+        :param rank_constant: the k of reciprocal rank fusion, of "rrf" alone: the higher, the less the first places
+            count more than the next.
+        :raises ValueError: if the store is of another kind, the fusion is not known, or a number is out of range.
         """
         given: object = document_store
         if not isinstance(given, QdrantEdgeDocumentStore):
             msg = f"document_store must be a QdrantEdgeDocumentStore, but got {type(document_store).__name__}"
             raise ValueError(msg)
-        check_fusion(top_k, candidates, WEIGHTS if weights is None else weights, rank_constant)
+        check_fusion(top_k, candidates, fusion, weights, rank_constant)
         self.document_store = document_store
         self.filters = filters
         self.top_k = top_k
@@ -70,6 +74,7 @@ class QdrantEdgeHybridRetriever:
         self.score_threshold = score_threshold
         self.return_embedding = return_embedding
         self.candidates = candidates
+        self.fusion = fusion
         self.weights = weights
         self.weigh_by_coverage = weigh_by_coverage
         self.rank_constant = rank_constant
@@ -85,6 +90,7 @@ class QdrantEdgeHybridRetriever:
             score_threshold=self.score_threshold,
             return_embedding=self.return_embedding,
             candidates=self.candidates,
+            fusion=self.fusion,
             weights=self.weights,
             weigh_by_coverage=self.weigh_by_coverage,
             rank_constant=self.rank_constant,
@@ -174,7 +180,8 @@ class QdrantEdgeHybridRetriever:
             filters=apply_filter_policy(self.filter_policy, self.filters, filters),
             top_k=self.top_k if top_k is None else top_k,
             candidates=self.candidates,
-            weights=WEIGHTS if self.weights is None else self.weights,
+            fusion=self.fusion,
+            weights=self.weights,
             weigh_by_coverage=self.weigh_by_coverage,
             rank_constant=self.rank_constant,
             score_threshold=self.score_threshold if score_threshold is None else score_threshold,

@@ -13,7 +13,10 @@ from transformers import AutoModel, AutoTokenizer
 
 from bloomz_haystack.training.bag import ALIBI_SLOPE, NOVELTY_GAIN, TokenBag, place_weights
 from bloomz_haystack.training.bag_to_bloom import RESERVED
-from bloomz_haystack.training.train import train_retriever
+from bloomz_haystack.training.processes import join_team
+from bloomz_haystack.training.retriever import embed
+from bloomz_haystack.training.tokenizer import text_template, train_tokenizer
+from bloomz_haystack.training.train import negative_finder, train_retriever
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.forward import last_hidden_states, reference_last_hidden_states
@@ -109,6 +112,26 @@ def test_a_bag_is_read_back_from_its_bloom(
         model.h[0].mlp.dense_4h_to_h.weight[0, 0] = 1.0
     with pytest.raises(ValueError, match="a bag is read from a Bloom that was written from one"):
         TokenBag.of(model)
+
+
+def test_negatives_are_found_by_the_sum_where_a_retriever_is_one(
+    bag: TokenBag, texts: list[npt.NDArray[np.int64]], tmp_path: Path
+) -> None:
+    tokenizer, team = train_tokenizer(["a bank, une banque"] * 3, 300), join_team()
+    tokenizer.save_pretrained(tmp_path)
+    model = bag.bloom()
+    model.save_pretrained(tmp_path)
+    found = F.normalize(negative_finder(str(tmp_path), 1000, team)(texts))
+    with torch.no_grad():
+        wanted = F.normalize(embed(model, texts, text_template(tokenizer)))
+    assert found.shape[1] == wanted.shape[1] - RESERVED  # summed, not computed by a forward pass
+    assert float((found @ found.T - wanted @ wanted.T).abs().max()) < 1e-3
+    model.h[1].self_attention.dense.weight.data[::2] = 0  # trained on as a Bloom: no sum any more
+    model.save_pretrained(tmp_path)
+    found = F.normalize(negative_finder(str(tmp_path), 1000, team)(texts))
+    with torch.no_grad():
+        assert torch.allclose(found, F.normalize(embed(model, texts, text_template(tokenizer))), atol=1e-6)
+    assert float((found @ found.T - wanted @ wanted.T).abs().max()) > 1e-3
 
 
 def test_a_bag_is_of_two_layers_and_one_head() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import BloomConfig, BloomForSequenceClassification, BloomModel
 
-from bloomz_haystack.training import shared_prefix
+from bloomz_haystack.training import mining, shared_prefix
+from bloomz_haystack.training.bm25 import K1, B, Bm25
 from bloomz_haystack.training.config import DataConfig, LossConfig, RunConfig, Source, TrainConfig
 from bloomz_haystack.training.listwise import Grids, ListwiseObjective, Neighbours
 from bloomz_haystack.training.losses import listwise_cross_entropy
@@ -192,3 +193,39 @@ def test_a_new_ranker_saturates_and_minds_little_where_a_word_stands() -> None:
     early, late = found(260, at=30), found(260, at=110)
     assert 0 < early < late < 1.5 * early  # ALiBi alone would give e^(80/256), and far more below saturation
     assert found(260, 270, at=70) > 1.5 * found(260, 260, at=70)
+
+
+def test_bm25_by_hand() -> None:
+    passages = [np.array([5, 6, 6, 6]), np.array([5, 7]), np.array([8, 9, 9, 5])]
+    scores = Bm25(passages).scores([np.array([6, 6, 5]), np.array([9]), np.array([11, 4])])
+
+    def share(count: int, length: int, holding: int) -> float:
+        idf = math.log(1 + (3 - holding + 0.5) / (holding + 0.5))
+        return idf * count * (K1 + 1) / (count + K1 * (1 - B + B * length / (10 / 3)))
+
+    common = [share(1, length, 3) for length in (4, 2, 4)]
+    wanted = [
+        [share(3, 4, 1) + common[0], common[1], common[2]],  # a token asked twice counts once
+        [0, 0, share(2, 4, 1)],
+        [0, 0, 0],  # one token that no passage holds, one beyond the vocabulary seen
+    ]
+    assert scores.tolist() == [pytest.approx(row) for row in wanted]
+
+
+def test_negatives_come_from_vectors_and_from_words_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mining, "DEPTH", 2)
+    tokens = {0: [1, 2], 1: [1, 3, 3], 2: [4, 5], 3: [6, 7], 4: [1, 2, 3]}
+    rows = [
+        Row({"english": np.array([1, 3])} if not number else {}, {"english": np.array(ids)}, number, False)
+        for number, ids in tokens.items()
+    ]
+    near = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.8, 0.3], [-1.0, 0.0]])  # of the passages
+
+    def encode(texts: Sequence[TokenIds]) -> torch.Tensor:
+        places = [next((n for n, ids in tokens.items() if list(text) == ids), 0) for text in texts]
+        return near[places]
+
+    first, *_ = mining.mine(rows, encode, seed=0)
+    # By vectors 0 (itself), 2; by words 1, which holds 3 twice, and 4.
+    assert [negative.group for negative in first.negatives] == [1, 2, 4]
+    assert mining.mine([], encode, seed=0) == []

@@ -23,7 +23,7 @@ from .sampling import RowSampler
 from .shared_prefix import Asked, states_of_asked
 
 SENTENCES = (4, 10)  # of a parallel source joined to a passage: one alone would be found by its length
-VALIDATION_GRIDS = 8
+VALIDATION_GRIDS = 32
 
 
 class Grids(NamedTuple):

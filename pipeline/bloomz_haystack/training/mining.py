@@ -1,4 +1,7 @@
-"""Retriever and rows -> hard negatives: for each row, other rows whose passages rank high for its question."""
+"""Retriever and rows -> hard negatives: for each row, other rows whose passages rank high for its question.
+
+By vectors and by words (BM25 over tokens): a ranker meets what either search finds.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -8,9 +11,10 @@ import torch.nn.functional as F
 
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
+from .bm25 import Bm25
 from .rows import Negative, Row, Sides
 
-DEPTH = 32  # negatives come from the first ranks
+DEPTH = 16  # negatives come from the first ranks of either search
 BLOCK = 1024  # questions scored together: bounds the score matrix
 MOST_ROWS = 12_000  # of a source: an even sample of it is mined and trained on
 
@@ -23,19 +27,24 @@ def mine(rows: Sequence[Row], encode: Encode, seed: int) -> list[Row]:
     :param rows: with token ids; rows without a question are asked by their passage's first tokens.
     :param encode: token ids -> (B, H) vectors.
     :param seed: of the sample and of the languages.
-    :returns: the sampled rows, each with up to ``DEPTH`` negatives: passages of other rows that rank high, best first.
+    :returns: the sampled rows, each with up to twice ``DEPTH`` negatives: passages of other rows that rank high by
+        vectors or by words, best first, in turns.
     """
+    if not rows:
+        return []
     rng = np.random.default_rng(seed)
     sample = [rows[i] for i in np.sort(rng.choice(len(rows), size=min(MOST_ROWS, len(rows)), replace=False))]
     pool = list({row.group: row for row in sample}.values())
-    passages = _unit(encode([_any(row.positives, rng) for row in pool]))
-    questions = _unit(encode([_question(row, rng) for row in sample]))
+    passages, questions = [_any(row.positives, rng) for row in pool], [_question(row, rng) for row in sample]
+    vectors, asked, words = _unit(encode(passages)), _unit(encode(questions)), Bm25(passages)
     mined = []
     for start in range(0, len(sample), BLOCK):
-        block = sample[start : start + BLOCK]
-        best = (questions[start : start + BLOCK] @ passages.T).topk(min(DEPTH, len(pool)), dim=1).indices.tolist()
-        for row, places in zip(block, best, strict=True):
-            others = [pool[place] for place in places if pool[place].group != row.group]
+        block = slice(start, start + BLOCK)
+        scores = (asked[block] @ vectors.T, words.scores(questions[block]))
+        found = [each.topk(min(DEPTH, len(pool)), dim=1).indices for each in scores]
+        in_turns = torch.stack(found, dim=2).flatten(1).tolist()
+        for row, places in zip(sample[block], in_turns, strict=True):
+            others = [pool[place] for place in dict.fromkeys(places) if pool[place].group != row.group]
             negatives = [Negative(other.positives, 0.0, other.group) for other in others]
             mined.append(row._replace(negatives=negatives))
     return mined

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from transformers import BloomModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
-
+from .bag import TokenBag
 from .config import TrainConfig, load_config
 from .grad_cache import compute_in_chunks
 from .listwise import ListwiseObjective
 from .loop import DivergedError, Objective, fit
-from .mining import mine
+from .mining import Encode, mine
 from .processes import Team, join_team
 from .ranker import RankerObjective
 from .retriever import RetrieverObjective, embed
@@ -166,20 +165,27 @@ def _with_negatives(rows: Rows, config: TrainConfig, team: Team) -> Rows:
                 f"{rows.source.path}: no row has negatives: mine them (bloomz mine), or let 'model.retriever' name the "
                 "model that finds them"
             )
-        model = load_body(config.model.retriever).to(team.device)
-        template = text_template(load_tokenizer(config.model.retriever))  # the ranker's own is for pairs
-        vectors = partial(_vectors, model, template, config.run.chunk_tokens, team)
+        vectors = negative_finder(config.model.retriever, config.run.chunk_tokens, team)
         train, validation = (mine(part, vectors, config.run.seed) for part in (rows.train, rows.validation))
         rows = replace(rows, train=train, validation=validation)
     return replace(rows, train=[row for row in rows.train if row.negatives])
 
 
-def _vectors(
-    model: BloomModel, template: SpecialTokens, chunk_tokens: int, team: Team, texts: Sequence[TokenIds]
-) -> torch.Tensor:
-    return compute_in_chunks(
-        partial(embed, model, template=template), texts, model.config.hidden_size, chunk_tokens, team
-    )
+def negative_finder(retriever: str, chunk_tokens: int, team: Team) -> Encode:
+    """Open the retriever that finds negatives.
+
+    :param retriever: bundled name, folder or Hub name.
+    :param chunk_tokens: computed together.
+    :param team: the processes, and their device.
+    :returns: token ids -> (B, K) vectors; of the sum that it was written from, if it is one: seconds, not minutes.
+    :raises ValueError: if it cannot be loaded.
+    """
+    model = load_body(retriever)
+    try:
+        return torch.no_grad()(TokenBag.of(model))
+    except ValueError:
+        compute = partial(embed, model.to(team.device), template=text_template(load_tokenizer(retriever)))
+        return partial(compute_in_chunks, compute, width=model.config.hidden_size, chunk_tokens=chunk_tokens, team=team)
 
 
 def main() -> None:

@@ -1,0 +1,48 @@
+"""Token ids of passages and questions -> BM25 scores, for hard negatives that share words and no answer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from haystack_integrations.common.bloomz.tokens import TokenIds
+
+K1, B = 1.5, 0.75
+
+
+class Bm25:
+    """The words of P passages, tokens in place of words.
+
+    Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with Lucene's idf.
+    """
+
+    def __init__(self, passages: Sequence[TokenIds]) -> None:
+        """Count.
+
+        :param passages: token ids of each.
+        """
+        held = [np.unique(ids, return_counts=True) for ids in passages]
+        tokens, counts = (np.concatenate(parts) for parts in zip(*held, strict=True))
+        passage = np.repeat(np.arange(len(passages)), [len(kinds) for kinds, _ in held])
+        lengths = np.asarray([len(ids) for ids in passages])
+        frequency = np.bincount(tokens)
+        idf = np.log(1 + (len(passages) - frequency + 0.5) / (frequency + 0.5))
+        shares = counts * (K1 + 1) / (counts + K1 * (1 - B + B * lengths / lengths.mean())[passage])
+        self._weights = torch.sparse_coo_tensor(
+            torch.from_numpy(np.stack([passage, tokens])),
+            torch.from_numpy((idf[tokens] * shares).astype(np.float32)),
+            (len(passages), len(frequency)),
+            check_invariants=False,  # said, or torch warns that it does not check
+        ).coalesce()
+
+    def scores(self, questions: Sequence[TokenIds]) -> torch.Tensor:
+        """Score every passage for each question.
+
+        :param questions: token ids of each of B.
+        :returns: (B, P) float32.
+        """
+        asked = torch.zeros(self._weights.shape[1], len(questions))
+        for place, ids in enumerate(questions):
+            known = np.asarray(ids)[np.asarray(ids) < len(asked)]
+            asked[known, place] = 1.0
+        return torch.sparse.mm(self._weights, asked).T

@@ -278,6 +278,41 @@ def test_training_needs_neither_haystack_nor_the_command_line(two: Path) -> None
     assert (two / "run" / "model.safetensors").exists()  # where neither can be imported
 
 
+# ---------------------------------------------------------------- a share of the start
+
+
+def test_what_is_saved_is_a_mean_of_the_start_and_of_what_was_trained(
+    tiny_bloom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(name: str, share: float, *, stop: bool = False) -> dict[str, torch.Tensor]:
+        rate, none_held_out = {"learning_rate": 0.02, "warmup_steps": 0}, {"validation_rows": 0}
+        path = recipe(tmp_path, tiny_bloom, run={"start_share": share}, optimizer=rate, data=none_held_out)
+        if stop:
+            monkeypatch.setattr(loop, "save_state", save_then_stop(loop.save_state))
+            with pytest.raises(KeyboardInterrupt):
+                train.train_retriever(path, tmp_path / name)
+            monkeypatch.undo()
+        train.train_retriever(path, tmp_path / name, resume=stop)
+        return safetensors.torch.load_file(tmp_path / name / "model.safetensors")
+
+    plain, mixed, resumed = trained("plain", 0.0), trained("mixed", 0.25), trained("resumed", 0.25, stop=True)
+    start = load_body(str(tiny_bloom)).state_dict()
+    for name, weight in mixed.items():
+        assert torch.equal(weight, resumed[name])
+        assert torch.allclose(weight.float(), 0.75 * plain[name].float() + 0.25 * start[name], atol=1e-3)
+    assert max(float((plain[name] - start[name]).abs().max()) for name in plain) > 0.02  # 0.005 of it is mixed away
+
+
+def save_then_stop(save: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """Save the state, then break off."""
+
+    def stopping(state: Any, done: Any) -> None:  # noqa: ANN401
+        save(state, done)
+        raise KeyboardInterrupt
+
+    return stopping
+
+
 # ---------------------------------------------------------------- adapters, bases
 
 
@@ -292,13 +327,7 @@ def test_adapters_alone_are_trained_resumed_and_merged(
     model = {"lora": {"rank": 2, "alpha": 8}, "gradient_checkpointing": kind == "retriever"}
     path = recipe(tmp_path, tiny_bloom, model=model, optimizer={"learning_rate": 0.1, "warmup_steps": 0})
     run(path, tmp_path / "whole")
-    save_state = loop.save_state
-
-    def save_then_stop(state: Any, done: Any) -> None:  # noqa: ANN401
-        save_state(state, done)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_state", save_then_stop)
+    monkeypatch.setattr(loop, "save_state", save_then_stop(loop.save_state))
     with pytest.raises(KeyboardInterrupt):
         run(path, tmp_path / "stopped")
     monkeypatch.undo()

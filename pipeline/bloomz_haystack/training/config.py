@@ -97,6 +97,7 @@ class RunConfig:
     gradient_cache: bool = True  # compute each chunk twice, keep its activations once; False keeps those of all chunks
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: bfloat16 on a GPU
     seed: int = 0
+    start_share: float = 0.0  # of the weights it started from in those measured and saved (WiSE-FT, arXiv 2109.01903)
     weights: Literal["float16", "float8_e4m3fn"] = "float16"  # of the matrices that are saved
     save_every: int = 500  # steps between validations and saves
     tensorboard: bool = True
@@ -174,6 +175,10 @@ def _checked(path: Path, config: TrainConfig) -> TrainConfig:
         raise ValueError(f"{path}: give either 'model.base' (a checkpoint; or --base) or 'model.shape' (a new model)")
     if config.loss.grid == 1:
         raise ValueError(f"{path}: loss.grid must be 0 (no grids) or at least 2 rows, but got 1")
+    if config.run.start_share >= 1:
+        raise ValueError(
+            f"{path}: run.start_share must be below 1 (1 would save the start), but got {config.run.start_share:g}"
+        )
     unknown = sorted(set(data.language_pairs) - set(LANGUAGE_PAIRS))
     if unknown:
         raise ValueError(f"{path}: unknown language pair {unknown[0]!r}; known are {', '.join(LANGUAGE_PAIRS)}")

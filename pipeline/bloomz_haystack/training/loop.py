@@ -5,7 +5,8 @@ Steps, logs, validates and saves at intervals, keeps the best. Knows nothing of 
 
 import math
 import time
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,6 +88,7 @@ def fit(
     optimizer = _optimizer(objective, config.optimizer)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
     state = State(out, dump_config(config), _trained(objective), optimizer, schedule)
+    start = _copies(objective.model) if config.run.start_share else []
     done = load_state(state) if resume else Progress()
     compute = _in_precision(objective, config, team)
     objective.model.train()
@@ -101,11 +103,12 @@ def fit(
             objective.after_step()
             log.step(step + 1, figures)
             if (step + 1) % config.run.save_every == 0 or step + 1 == config.run.steps:
-                found = objective.validate(partial(_measure, compute, objective.width, config, team))
-                log.interval(step + 1, found)
-                score = next(iter(found.values()), None)
-                if score is None or score > done.best:  # nothing held out: the last is the best
-                    save(step + 1, found)
+                with _mixed(objective.model, start, config.run.start_share):
+                    found = objective.validate(partial(_measure, compute, objective.width, config, team))
+                    log.interval(step + 1, found)
+                    score = next(iter(found.values()), None)
+                    if score is None or score > done.best:  # nothing held out: the last is the best
+                        save(step + 1, found)
                 done = Progress(step + 1, done.best if score is None else max(done.best, score))
                 if team.leads:
                     save_state(state, done)
@@ -127,7 +130,7 @@ def _step(step: int, objective: Objective, compute: Compute, config: TrainConfig
         team,
         cached=config.run.gradient_cache,
     )
-    weights = [weight for weight in objective.model.parameters() if weight.requires_grad]
+    weights = _weights(objective.model)
     if team.size > 1:
         for weight in weights:  # a process without a chunk has none
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
@@ -158,6 +161,36 @@ def _in_precision(objective: Objective, config: TrainConfig, team: Team) -> Comp
 
 def _measure(compute: Compute, width: int, config: TrainConfig, team: Team, texts: Sequence[Any]) -> torch.Tensor:
     return compute_in_chunks(compute, texts, width, config.run.chunk_tokens, team)
+
+
+def _copies(model: nn.Module) -> list[torch.Tensor]:
+    return [weight.detach().clone() for weight in _weights(model)]
+
+
+@contextmanager
+def _mixed(model: nn.Module, start: Sequence[torch.Tensor], share: float) -> Iterator[None]:
+    """Let the model be a mean of what it started from and what it has become.
+
+    :param model: changed in place, and back, bit for bit.
+    :param start: its trained weights as they were at first; empty for no mixing.
+    :param share: of the start.
+    """
+    if not start:
+        yield
+        return
+    weights, now = _weights(model), _copies(model)
+    with torch.no_grad():
+        for weight, began in zip(weights, start, strict=True):
+            weight.lerp_(began, share)
+        try:
+            yield
+        finally:
+            for weight, kept in zip(weights, now, strict=True):
+                weight.copy_(kept)
+
+
+def _weights(model: nn.Module) -> list[nn.Parameter]:
+    return [weight for weight in model.parameters() if weight.requires_grad]
 
 
 def _trained(objective: Objective) -> dict[str, torch.Tensor]:

@@ -20,7 +20,11 @@ from bloomz_haystack.benchmark.report import worst_questions
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.scorer import Scorer, probabilities
-from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeHybridRetriever
+from haystack_integrations.components.rankers.bloomz import BloomzRanker
+from haystack_integrations.components.retrievers.qdrant_edge import (
+    QdrantEdgeEmbeddingRetriever,
+    QdrantEdgeHybridRetriever,
+)
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 Bloomz = Callable[..., Result]
@@ -211,6 +215,42 @@ def test_the_hybrid_is_what_the_retriever_of_the_store_gives(
     np.testing.assert_array_equal(plus.first_score, by_scores.first_score)
     assert (by_ranks.first_score != by_scores.first_score).all()  # negative control
     store.close()
+
+
+def test_a_score_prior_counts_with_the_scores_of_the_retrievers(
+    bloomz: Bloomz, squad: Path, tmp_path: Path, tiny_bloom: Path, tiny_ranker: Path
+) -> None:
+    """Against the components asked question by question; and a row measured with another prior is not left."""
+    out, (asked, contexts, gold) = tmp_path / "out", texts()
+    names = f"bm25-store,{tiny_bloom},bm25-store+{tiny_bloom}"
+    arguments = [*french(squad, out, "--systems", names, "--rerank", tiny_ranker), "--resume", "--score-prior"]
+    encoder = Encoder(open_checkpoint(str(tiny_bloom), "embed"))
+    store = QdrantEdgeDocumentStore(str(tmp_path / "store"), 24, hybrid=True)
+    documents = [Document(id=str(place), content=text) for place, text in enumerate(contexts)]
+    store.write_embeddings(documents, encoder.encode(contexts))
+    vectors = encoder.encode(asked)
+    found = [
+        QdrantEdgeHybridRetriever(store, weights=[0, 1]).run_batch(asked, vectors)["documents"],
+        [QdrantEdgeEmbeddingRetriever(store).run(query_embedding=v.tolist())["documents"] for v in vectors],
+        QdrantEdgeHybridRetriever(store).run_batch(asked, vectors)["documents"],
+    ]
+    seen = []
+    for prior in (0.0, 3.0):
+        result = bloomz(*arguments, prior)
+        assert result.exit_code == 0, result.stderr
+        ranker = BloomzRanker(str(tiny_ranker), score_prior=prior)
+        rows = {row.name: row for row in read_run(out).rows if "ranker" in row.settings}
+        for name, of_questions in zip(names.split(","), found, strict=True):
+            row = rows[f"{name} > {tiny_ranker} (4)"]
+            for question, own, right, told in zip(asked, of_questions, gold, row.gold_probability, strict=True):
+                ranked = ranker.run(query=question, documents=own)["documents"]
+                given = {document.id: document.score for document in ranked}
+                assert str(right) not in given or given[str(right)] == pytest.approx(told, abs=1e-5)
+                seen.append(told)
+    store.close()
+    without, with_prior = np.split(np.array(seen), 2)
+    assert (with_prior <= without).all()
+    assert (with_prior < without).any()
 
 
 def test_themes_and_worst_questions(bloomz: Bloomz, squad: Path, tmp_path: Path) -> None:

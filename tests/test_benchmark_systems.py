@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bloomz_haystack.benchmark.systems import Ranker, System, choose_ranker, choose_systems, read_systems
+from bloomz_haystack.cli import SCORE_PRIOR
 
 Write = Callable[[str], Path]
 
@@ -48,6 +49,8 @@ def test_what_the_cards_say_of_the_models() -> None:
     assert [systems[name].words for name in ("bm25", "bm25-stemmed", "bm25-store")] == ["bm25s", "bm25s", "store"]
     assert rankers["bloomz-560m-reranking"].context_first
     assert not rankers["camembert-cross-encoder"].context_first
+    priors = {name: ranker.score_prior for name, ranker in rankers.items() if ranker.score_prior}
+    assert priors == {"tiny-fr-en-ranker": SCORE_PRIOR, "tiny-fr-en-ranker-int8": SCORE_PRIOR}
 
 
 def test_a_file_of_the_user_adds_and_replaces(write: Write) -> None:
@@ -105,6 +108,7 @@ def test_a_file_of_the_user_adds_and_replaces(write: Write) -> None:
         ("a: [", "cannot read the systems of"),
         ("rankers: {a: {context_first: true}}", "'a' lacks the key 'model'"),
         ("rankers: {a: {model: m/n, pooling: mean}}", "'a' has an unknown key 'pooling'"),
+        ("rankers: {a: {model: m/n, score_prior: -1}}", "'a': score_prior must be a number >= 0, but got -1"),
     ],
 )
 def test_a_wrong_entry_is_one_line_with_file_entry_and_key(write: Write, text: str, told: str) -> None:

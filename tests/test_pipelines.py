@@ -63,15 +63,23 @@ def test_yaml_is_what_the_builder_dumps(name: str) -> None:
 
 def test_every_argument_reaches_its_component() -> None:
     asked = ask_pipeline(
-        "s", model="m", ranker="r", embedding_dim=8, candidates=30, top_k=3, threshold=0.0, progress_bar=False
+        "s",
+        model="m",
+        ranker="r",
+        embedding_dim=8,
+        candidates=30,
+        top_k=3,
+        threshold=0.0,
+        progress_bar=False,
+        score_prior=2.0,
     ).to_dict()["components"]
     assert asked["embedder"]["init_parameters"]["model"] == "m"
     assert asked["retriever"]["init_parameters"]["top_k"] == 30
     store = asked["retriever"]["init_parameters"]["document_store"]["init_parameters"]
     assert (store["path"], store["embedding_dim"]) == ("s", 8)
     ranker = asked["ranker"]["init_parameters"]
-    names = ("model", "top_k", "score_threshold", "progress_bar")
-    assert [ranker[name] for name in names] == ["r", 3, 0.0, False]
+    names = ("model", "top_k", "score_threshold", "progress_bar", "score_prior")
+    assert [ranker[name] for name in names] == ["r", 3, 0.0, False, 2.0]
     indexed = index_pipeline("s", model="m", embedding_dim=8, batch_tokens=9, progress_bar=False)
     embedder = indexed.to_dict()["components"]["embedder"]["init_parameters"]
     assert [embedder[name] for name in ("model", "batch_tokens", "progress_bar")] == ["m", 9, False]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bloomz_haystack.benchmark.cross_encoders import open_cross_encoder
 from bloomz_haystack.benchmark.ranking import rank_vectors
 from bloomz_haystack.benchmark.second_stage import rerank_passages
 from bloomz_haystack.benchmark.systems import choose_ranker
+from haystack_integrations.common.bloomz.scorer import with_score_prior
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
 
 SMALL_SQUAD = Path(__file__).parent.parent / "notebooks" / "small-squad"
@@ -50,7 +52,7 @@ EVERY_PARAMETER: dict[str, Any] = {
     "prefix_cache": "512MB",
     "prefix_cache_folder": "kept",
     "prefix_cache_dtype": "int8",
-    "rank_prior": 0.5,
+    "score_prior": 0.5,
 }
 
 
@@ -97,17 +99,53 @@ def test_unscaled_scores_are_log_odds(ranker: BloomzRanker) -> None:
         assert np.log(p / (1 - p)) == pytest.approx(log_odds[text], abs=1e-4)
 
 
-def test_a_rank_prior_divides_the_odds_by_the_incoming_rank(tiny_ranker: Path, ranker: BloomzRanker) -> None:
+@pytest.mark.parametrize(
+    ("scores", "weight", "lowered"),
+    [
+        ([10.0, 20.0, 18.0], 6.0, [3.0, 0.0, 0.6]),  # BM25
+        ([0.1, 0.2, 0.18], 6.0, [3.0, 0.0, 0.6]),  # the same ratios as cosines
+        ([0.5, -0.5, 0.0], 2.0, [0.0, 4.0, 2.0]),
+        ([0.3, 0.3, 0.3], 6.0, [0.0, 0.0, 0.0]),
+        ([0.0, -1.0, 0.0], 6.0, [0.0, 0.0, 0.0]),  # best <= 0: no scale
+        ([-0.2, -0.1, -0.4], 6.0, [0.0, 0.0, 0.0]),
+        ([1.0, 2.0, 3.0], 0.0, [0.0, 0.0, 0.0]),
+        ([0.7], 6.0, [0.0]),
+        ([[1.0, 2.0], [-1.0, -2.0], [4.0, 1.0]], 4.0, [[2.0, 0.0], [0.0, 0.0], [0.0, 3.0]]),
+        ([], 6.0, []),
+    ],
+)
+def test_a_score_prior_by_hand(scores: list[Any], weight: float, lowered: list[Any]) -> None:
+    alone = np.arange(np.size(scores), dtype=np.float32).reshape(np.shape(scores))
+    mixed = with_score_prior(alone, np.array(scores), weight)
+    np.testing.assert_allclose(mixed, alone - np.array(lowered), atol=1e-6)
+    assert mixed.dtype == np.float32
+
+
+def test_a_score_prior_lowers_the_log_odds_by_the_incoming_scores(tiny_ranker: Path, ranker: BloomzRanker) -> None:
     alone = scores_of(ranker.run(query=QUESTION, documents=documents(), scale_score=False))
-    prior = BloomzRanker(str(tiny_ranker), device=CPU, rank_prior=0.5)
-    mixed = scores_of(prior.run(query=QUESTION, documents=documents(), scale_score=False))
-    for rank, text in enumerate(TEXTS, start=1):
-        assert mixed[text] == pytest.approx(alone[text] - 0.5 * np.log(rank), abs=1e-5)
-    turned = scores_of(prior.run(query=QUESTION, documents=documents()[::-1], scale_score=False))
-    assert abs(turned[TEXTS[0]] - mixed[TEXTS[0]]) > 0.5, "negative control: the order counts"
+    prior = BloomzRanker(str(tiny_ranker), device=CPU, score_prior=2.0)
+    mixed = scores_of(prior.run(query=QUESTION, documents=documents()[::-1], scale_score=False))
+    for n, text in enumerate(TEXTS):  # document n came with 0.1 n, the best with 0.5
+        assert mixed[text] == pytest.approx(alone[text] - 2.0 * (1 - n / 5), abs=1e-5)
+    twin = replace(documents()[3], score=-5.0)  # of the same id: the higher score counts
+    assert scores_of(prior.run(query=QUESTION, documents=[twin, *documents()], scale_score=False)) == pytest.approx(
+        mixed, abs=1e-5
+    )
     for wrong in (-0.1, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=f"rank_prior must be a number >= 0, but got {wrong}"):
-            BloomzRanker(str(tiny_ranker), rank_prior=wrong)
+        with pytest.raises(ValueError, match=f"score_prior must be a number >= 0, but got {wrong}"):
+            BloomzRanker(str(tiny_ranker), score_prior=wrong)
+
+
+@pytest.mark.parametrize("score", [None, float("nan"), float("inf"), -float("inf")])
+def test_a_score_prior_needs_the_scores_of_a_retriever(tiny_ranker: Path, score: float | None) -> None:
+    prior = BloomzRanker(str(tiny_ranker), device=CPU, score_prior=2.0)
+    found = [*documents(), Document(id="unscored", content="Madrid", score=score)]
+    told = rf"document 'unscored' has score {score}: rank what a retriever found, or set score_prior=0"
+    with pytest.raises(ValueError, match=told):
+        prior.run(query=QUESTION, documents=found)
+    assert prior._engine is None, "said before the weights are loaded"
+    without = BloomzRanker(str(tiny_ranker), device=CPU, score_prior=0)
+    assert len(without.run(query=QUESTION, documents=found)["documents"]) == 7
 
 
 def test_the_benchmark_ranks_with_the_same_prior(tiny_ranker: Path) -> None:
@@ -116,16 +154,32 @@ def test_the_benchmark_ranks_with_the_same_prior(tiny_ranker: Path) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((len(corpus.passages), 8)).astype(np.float32)
     first = rank_vectors(vectors[:4], vectors, [question.gold for question in questions], "cosine", 5)
-    entry = choose_ranker(str(tiny_ranker), {}, rank_prior=0.5)
-    second = rerank_passages(open_cross_encoder(entry, device="cpu"), first, corpus, questions, 5, Quiet())
-    prior = BloomzRanker(str(tiny_ranker), device=CPU, rank_prior=0.5, scale_score=False)
-    for question, before, after, scores in zip(
-        questions, first.candidates, second.ranking.candidates, second.ranking.candidate_scores, strict=True
+    first.candidate_scores[3, 2:] = -np.inf  # not found, as by BM25
+    entry = choose_ranker(str(tiny_ranker), {}, score_prior=2.0)
+    encoder = open_cross_encoder(entry, device="cpu")
+    second = rerank_passages(encoder, first, corpus, questions, 5, Quiet())
+    prior = BloomzRanker(str(tiny_ranker), device=CPU, score_prior=2.0, scale_score=False)
+    for question, before, carried, after, scores in zip(
+        questions,
+        first.candidates,
+        first.candidate_scores,
+        second.ranking.candidates,
+        second.ranking.candidate_scores,
+        strict=True,
     ):
-        found = [Document(id=str(place), content=corpus.passages[place].text) for place in before]
+        found = [
+            Document(
+                id=str(place), content=corpus.passages[place].text, score=0.0 if np.isneginf(score) else float(score)
+            )
+            for place, score in zip(before, carried, strict=True)
+        ]
         ranked = prior.run(query=question.text, documents=found)["documents"]
         assert [int(document.id) for document in ranked] == after.tolist()
         np.testing.assert_allclose([document.score for document in ranked], scores, atol=1e-4)
+    # Negative control: the same candidates in the same order, at other distances.
+    other = first._replace(candidate_scores=np.tile(np.linspace(1, 0.6, 5, dtype=np.float32), (4, 1)))
+    flat = rerank_passages(encoder, other, corpus, questions, 5, Quiet())
+    assert np.abs(flat.ranking.candidate_scores - second.ranking.candidate_scores).max() > 0.5
 
 
 def test_documents_are_not_changed(ranker: BloomzRanker) -> None:

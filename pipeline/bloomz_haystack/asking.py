@@ -59,7 +59,7 @@ def ask(
     prefix_cache: str | None = None,
     prefix_cache_folder: Path | None = None,
     precision: Precision | None = None,
-    rank_prior: float = 0.0,
+    score_prior: float = 0.0,
 ) -> Answer:
     """Find the passages that answer a question.
 
@@ -74,7 +74,7 @@ def ask(
     :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
     :param prefix_cache_folder: where it keeps them for the next question; None keeps them in memory.
     :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
-    :param rank_prior: how much the retriever's order counts beside the ranker: see ``BloomzRanker``.
+    :param score_prior: how much the retriever's scores count beside the ranker: see ``BloomzRanker``.
     :returns: the answer; without passages if none passes the threshold, or the store is empty.
     :raises ValueError: if there is no question, no store, a number is out of range, the model is not the store's, or it
         keeps no words for a hybrid search.
@@ -98,7 +98,7 @@ def ask(
         progress_bar=False,
         hybrid=answer.hybrid,
         precision=precision,
-        rank_prior=rank_prior,
+        score_prior=score_prior,
     )
     documents = pipeline.get_component("retriever").document_store  # type: ignore[attr-defined]
     try:

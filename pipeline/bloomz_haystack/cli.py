@@ -27,6 +27,7 @@ app.add_typer(benchmark, name="benchmark")
 app.command()(mine)
 
 RETRIEVER, RANKER = "tiny-fr-en-retriever", "tiny-fr-en-ranker"  # bundled; spelt here so that help needs no torch
+SCORE_PRIOR = 6.0  # of that ranker, as in benchmark/systems.yaml
 PUBLISHED = "--model cmarkea/bloomz-560m-retriever-v2 and --ranker cmarkea/bloomz-560m-reranking"
 
 Store = Annotated[Path, typer.Option("--store", help="Folder of the store.", show_default=False)]
@@ -156,10 +157,11 @@ def ask(
         Path | None, typer.Option(help="Where it keeps them for the next question.", show_default=False)
     ] = None,
     precision: Precision = None,
-    rank_prior: Annotated[
+    score_prior: Annotated[
         float | None,
         typer.Option(
-            help="How much the retriever's order counts beside the ranker; default: 1 with the bundled one, else 0.",
+            help="How much the retriever's scores count beside the ranker; default: "
+            f"{SCORE_PRIOR:g} with the bundled one, else 0.",
             show_default=False,
         ),
     ] = None,
@@ -186,7 +188,7 @@ def ask(
             prefix_cache=prefix_cache,
             prefix_cache_folder=prefix_cache_folder,
             precision=precision,  # type: ignore[arg-type]  # checked there
-            rank_prior=float(ranker == RANKER) if rank_prior is None else rank_prior,
+            score_prior=(SCORE_PRIOR if ranker == RANKER else 0.0) if score_prior is None else score_prior,
         )
         print_json(answer.as_json()) if json else show_answer(answer, threshold)
         _note_bundled(answer.model, answer.ranker)

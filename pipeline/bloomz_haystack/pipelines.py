@@ -71,7 +71,7 @@ def ask_pipeline(
     progress_bar: bool = True,
     hybrid: bool = False,
     precision: Precision | None = None,
-    rank_prior: float = 0.0,
+    score_prior: float = 0.0,
 ) -> Pipeline:
     """Build the pipeline that answers a question with ranked passages.
 
@@ -87,7 +87,7 @@ def ask_pipeline(
     :param progress_bar: show one on stderr when many candidates are ranked.
     :param hybrid: search by words (BM25) and by vectors.
     :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
-    :param rank_prior: how much the retriever's order counts beside the ranker: see ``BloomzRanker``.
+    :param score_prior: how much the retriever's scores count beside the ranker: see ``BloomzRanker``.
     :returns: components ``embedder`` (input ``text``), ``retriever`` and ``ranker`` (input ``query``); give the
         question to both, and to ``retriever`` (input ``query``) if ``hybrid``.
     :raises ValueError: if a number is out of range.
@@ -108,7 +108,7 @@ def ask_pipeline(
         prefix_cache=prefix_cache,
         prefix_cache_folder=prefix_cache_folder,
         precision=precision,
-        rank_prior=rank_prior,
+        score_prior=score_prior,
     )
     pipeline.add_component("ranker", scoring)
     pipeline.connect("embedder.embedding", "retriever.query_embedding")

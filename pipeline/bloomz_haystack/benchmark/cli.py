@@ -61,7 +61,9 @@ def quality(
         typer.Option(help="Passages of a question that a ranker sees; default: 50, all by the rerankers' protocol."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
-    resume: Annotated[bool, typer.Option("--resume", help="Leave the rows that the folder holds.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave the rows that the folder holds with these settings.")
+    ] = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of kept vectors; default: OUT/vectors.", show_default=False)
     ] = None,
@@ -89,8 +91,8 @@ def quality(
     question_first: Annotated[
         bool, typer.Option("--question-first", help="Rankers by folder or Hub name read the question first.")
     ] = False,
-    rank_prior: Annotated[
-        float, typer.Option(help="Rankers by folder or Hub name: weight of the first stage's order, 0 or more.")
+    score_prior: Annotated[
+        float, typer.Option(help="Rankers by folder or Hub name: weight of the first stage's scores, 0 or more.")
     ] = 0.0,
     french_squad: Annotated[
         str | None, typer.Option(help="French translation of SQuAD on the Hub, without --data.", show_default=False)
@@ -125,7 +127,7 @@ def quality(
             passage_prefix=passage_prefix,
         )
         names = [name.strip() for name in rerank.split(",") if name.strip()]
-        own = {"context_first": not question_first, "precision": precision, "rank_prior": rank_prior}
+        own = {"context_first": not question_first, "precision": precision, "score_prior": score_prior}
         rankers = [choose_ranker(name, known_rankers, **own) for name in names]  # type: ignore[arg-type]
         seen = candidates or (len(read.passages) if protocol is Protocol.reranker else 50)
         watcher = TerminalWatcher()

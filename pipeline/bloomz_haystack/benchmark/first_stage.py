@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from haystack_integrations.document_stores.qdrant_edge.hybrid_search import CANDIDATES, WEIGHTS
 
@@ -58,7 +59,8 @@ def rank_passages(
     :param watcher: told how it goes.
     :param device: as for ``choose_placement``.
     :param batch_tokens: tokens computed together.
-    :returns: Q ranks, and the first ``depth`` passages of each question.
+    :returns: Q ranks, and the first ``depth`` passages of each question, with the scores that the documents of a
+        retriever carry; minus infinity where it would not have found them.
     :raises ModelNotAvailable: if the weights of a part cannot be had here.
     :raises ValueError: if vectors or scores hold NaN.
     """
@@ -82,7 +84,13 @@ def rank_passages(
     parts = [of_part(part, kept, kept) for part in choice.parts(system)]
     done = watcher.step("fusing", len(questions) * len(corpus.passages))
     scores = fuse(parts, len(corpus.passages), fusion)
-    return rank(scores, [question.gold for question in questions], len(corpus.passages), depth, done)
+    ranking = rank(scores, [question.gold for question in questions], len(corpus.passages), depth, done)
+    return _leave_out(ranking, ranking.candidate_scores < 0)
+
+
+def _leave_out(ranking: Ranking, missed: npt.NDArray[np.bool_]) -> Ranking:
+    """Score with minus infinity those among the candidates, (Q, K), that were not found and only fill the list up."""
+    return ranking._replace(candidate_scores=np.where(missed, -np.inf, ranking.candidate_scores))
 
 
 def _by_words(
@@ -105,8 +113,7 @@ def _by_words(
         scores = Bm25(passages, corpus.passage_lang, system.stemming).score_block(asked)
         ranking = rank(scores, gold, len(passages), kept, done)
     # A passage that shares no word with the question is not found by it.
-    told = np.where(ranking.candidate_scores > 0, ranking.candidate_scores, -np.inf)
-    return Part(ranking._replace(candidate_scores=told), weight, "bm25", trust)
+    return Part(_leave_out(ranking, ranking.candidate_scores <= 0), weight, "bm25", trust)
 
 
 def _by_vectors(

@@ -89,10 +89,10 @@ def measure_quality(
     for number, (system, ranker) in enumerate(pairs, start=1):
         name = row_name(system, ranker, min(options.candidates, len(corpus.passages)))
         watcher.row(name, number, len(pairs))
-        if options.resume and (kept := read_row(out, name)) is not None and _still_good(kept, options):
+        settings = _settings(system, ranker, options)
+        if options.resume and (kept := read_row(out, name)) is not None and _still_good(kept, settings, options):
             continue
         start = time.perf_counter()
-        settings = asdict(system) | ({"ranker": asdict(ranker), "candidates": options.candidates} if ranker else {})
         label = system.label if ranker is None else f"{system.label} > {ranker.label}"
         row = _empty_row(name, label, NOT_AVAILABLE, settings)
         try:
@@ -198,9 +198,15 @@ def _empty_row(name: str, label: str, state: str, settings: dict[str, Any]) -> R
     return Row(name, label, state, 0.0, settings, NOTHING, places, places, NOTHING, NOTHING, NOTHING)
 
 
-def _still_good(row: Row, options: Options) -> bool:
-    """A row that is measured and holds what is asked for now; one that was not available is tried again."""
-    return row.measured and (not options.abstention or len(row.unanswerable_score) > 0)
+def _settings(system: System, ranker: Ranker | None, options: Options) -> dict[str, Any]:
+    """What a row is measured with, as JSON gives it back: lists, no tuples."""
+    settings = asdict(system) | {"of": list(system.of)}
+    return settings | ({"ranker": asdict(ranker), "candidates": options.candidates} if ranker else {})
+
+
+def _still_good(row: Row, settings: dict[str, Any], options: Options) -> bool:
+    """A row measured as is asked for now, and holding all of it; one that was not available is tried again."""
+    return row.measured and row.settings == settings and (not options.abstention or len(row.unanswerable_score) > 0)
 
 
 def _cores() -> int:

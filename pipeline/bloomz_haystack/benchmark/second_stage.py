@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from haystack_integrations.common.bloomz.scorer import probabilities, with_rank_prior
+from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior
 
 from .corpora import Corpus, Question
 from .cross_encoders import CrossEncoder
@@ -32,7 +32,8 @@ def rerank_passages(
     Ordered by log-odds: the float32 probabilities of two good passages may both be 1.
 
     :param ranker: scores pairs.
-    :param ranking: of the first stage, with at least that many candidates.
+    :param ranking: of the first stage, with at least that many candidates; their scores are the prior, if the ranker
+        has one. What the first stage did not find, at minus infinity, counts as a score of 0.
     :param corpus: gives the passages.
     :param questions: Q of them, those of the ranking.
     :param candidates: K, how many passages of each question it sees.
@@ -46,7 +47,8 @@ def rerank_passages(
     done = watcher.step("reranking", seen.size)
     # All at once: what scores them computes a passage once for all its questions.
     alone = np.array(ranker.log_odds_many([question.text for question in questions], contexts, done))
-    odds = with_rank_prior(alone, ranker.ranker.rank_prior)
+    scores = ranking.candidate_scores[:, :candidates]
+    odds = with_score_prior(alone, np.where(np.isneginf(scores), 0, scores), ranker.ranker.score_prior)
     gold = np.array([question.gold for question in questions])
     at_gold: npt.NDArray[np.bool_] = np.equal(seen, gold[:, None])
     own = probabilities(odds)[np.arange(len(gold)), at_gold.argmax(1)]

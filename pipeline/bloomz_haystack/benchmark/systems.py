@@ -65,7 +65,7 @@ class Ranker:
     context_first: bool = True  # the Bloomz rerankers' order; most others put the question first
     max_length: int | None = None  # tokens of a pair; None: the model's own
     precision: Precision | None = None  # Bloom only: "int8" for linears of 8 bits
-    rank_prior: float = 0.0  # odds of what the first stage put at rank r are divided by r ** rank_prior
+    score_prior: float = 0.0  # weight of the first stage's scores, as in BloomzRanker
 
 
 class Choice(NamedTuple):
@@ -165,7 +165,7 @@ def choose_ranker(
     context_first: bool = True,
     max_length: int | None = None,
     precision: Precision | None = None,
-    rank_prior: float = 0.0,
+    score_prior: float = 0.0,
 ) -> Ranker:
     """Turn what was typed into a ranker.
 
@@ -174,17 +174,17 @@ def choose_ranker(
     :param context_first: of a folder or Hub name: whether the context comes before the question in the pair.
     :param max_length: likewise, tokens of a pair; None: the model's own.
     :param precision: likewise, "int8" for linears of 8 bits.
-    :param rank_prior: likewise, how much the order of the first stage counts.
+    :param score_prior: likewise, how much the scores of the first stage count.
     :returns: the ranker.
     :raises ValueError: listing the known names, for a name that is none of these.
     """
     if wanted in rankers:
         return rankers[wanted]
-    if fault := _fault("rank_prior", rank_prior):
-        raise ValueError(f"rank_prior must be {fault}, but got {rank_prior!r}")
+    if fault := _fault("score_prior", score_prior):
+        raise ValueError(f"score_prior must be {fault}, but got {score_prior!r}")
     model = _own_model(wanted, rankers, "ranker")
     label = _label(wanted)
-    return Ranker(wanted, label, model, None, context_first, max_length, precision, rank_prior)
+    return Ranker(wanted, label, model, None, context_first, max_length, precision, score_prior)
 
 
 def _read_yaml(path: Path) -> dict[str, dict[str, Any]]:
@@ -235,7 +235,7 @@ def _fault(key: str, value: object) -> str | None:
         return (
             None if isinstance(value, int) and not isinstance(value, bool) and value > 0 else "a number of tokens > 0"
         )
-    if key == "rank_prior":
+    if key == "score_prior":
         right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
         return None if right else "a number >= 0"
     if key == "of":

@@ -118,20 +118,25 @@ class Scorer:
         return ids[: real[-1] + 1] if len(real) else ids[:1]
 
 
-def with_rank_prior(log_odds: Vectors, weight: float) -> Vectors:
-    """Divide the odds of what came at rank r, from 1, by r ** weight: the first stage's order is the prior.
+def with_score_prior(log_odds: Vectors, scores: npt.NDArray[np.floating], weight: float) -> Vectors:
+    """Lower the log-odds of each document by weight * (1 - score / best): the first stage's scores are the prior.
 
-    A small ranker and the stage before it know different things: measured in ``benchmark/RESULTS.md``.
+    A small ranker and the stage before it know different things. Only ratios of scores count: cosines, BM25 and fused
+    scores need no scale of their own. Where best <= 0 there is no ratio, and nothing is lowered.
 
-    :param log_odds: (..., K) float32, in the order of the first stage.
-    :param weight: 0 leaves them as they are.
+    :param log_odds: (..., K) float32, of the ranker.
+    :param scores: (..., K), finite, of the first stage, higher is better; best is the highest of the K.
+    :param weight: 0 leaves the log-odds as they are; with 6, a score 10 % below the best divides the odds by e ** 0.6.
     :returns: (..., K) float32.
+    Source: measured in ``benchmark/RESULTS.md``.
 
-    >>> np.exp(with_rank_prior(np.zeros(2, dtype=np.float32), 1.0)).round(3).tolist()
-    [1.0, 0.5]
+    >>> with_score_prior(np.zeros(3, dtype=np.float32), np.array([0.25, 0.5, -0.5]), 6.0).tolist()
+    [-3.0, 0.0, -12.0]
     """
-    prior = weight * np.log(np.arange(1, log_odds.shape[-1] + 1))
-    return log_odds - prior.astype(np.float32)
+    exact = scores.astype(np.float64)
+    best = exact.max(-1, keepdims=True, initial=0.0)  # (..., 1), 0 where none is above it
+    shortfall = 1 - np.divide(exact, best, out=np.ones_like(exact), where=best > 0)
+    return log_odds - (weight * shortfall).astype(np.float32)
 
 
 def probabilities(log_odds: Vectors) -> npt.NDArray[np.float64]:

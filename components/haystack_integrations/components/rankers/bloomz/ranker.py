@@ -64,7 +64,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         prefix_cache: int | str | None = None,
         prefix_cache_folder: str | None = None,
         prefix_cache_dtype: StoreDtype = "float16",
-        rank_prior: float = 0.0,
+        score_prior: float = 0.0,
     ) -> None:
         """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
 
@@ -98,11 +98,12 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :param prefix_cache_folder: keep them in files of this folder, across restarts, instead of in memory; the budget
             is then that of the folder, which other checkpoints and processes may share.
         :param prefix_cache_dtype: "float16", "int8" (half the bytes, probabilities within 0.01) or "float32".
-        :param rank_prior: how much the order in which the documents come counts: the odds of the r-th are divided by
-            ``r ** rank_prior``. 0, as the published models were measured, leaves the ranker alone; 1 suits the bundled
-            one, which knows less than the retrievers before it.
-        :raises ValueError: if ``top_k`` or a number of tokens is not positive, ``rank_prior`` is negative, ``device``
-            is a map of devices, or an argument of the prefix cache makes no sense.
+        :param score_prior: how much the scores count with which the documents come: the log-odds of each are lowered
+            by ``score_prior * (1 - score / best)``, where best is the highest; nothing is if best <= 0. 0, as the
+            published models were measured, leaves the ranker alone; 6 suits the bundled one, which knows less than the
+            retrievers before it, and after BM25 alone gains most.
+        :raises ValueError: if ``top_k`` or a number of tokens is not positive, ``score_prior`` is negative or not
+            finite, ``device`` is a map of devices, or an argument of the prefix cache makes no sense.
         :raises TypeError: if ``device`` or ``token`` is a bare string.
         """
         _check_top_k(top_k)
@@ -130,8 +131,8 @@ class BloomzRanker(EngineHolder["Scorer"]):
         self.prefix_cache = prefix_cache
         self.prefix_cache_folder = prefix_cache_folder
         self.prefix_cache_dtype = prefix_cache_dtype
-        self.rank_prior = rank_prior
-        check_rank_prior(rank_prior)
+        self.score_prior = score_prior
+        _check_score_prior(score_prior)
         _check_prefix_cache(prefix_cache, prefix_cache_folder, prefix_cache_dtype)
         self._prepare()
 
@@ -187,14 +188,15 @@ class BloomzRanker(EngineHolder["Scorer"]):
         """Score each document against the question and sort, best first.
 
         :param query: the question; an empty one scores the documents alone.
-        :param documents: any number, best first if ``rank_prior`` is not 0; of those with the same id, the one with the
-            best incoming score is kept.
+        :param documents: any number, with the retriever's scores if ``score_prior`` is not 0; of those with the same
+            id, the one with the best incoming score is kept.
         :param top_k: overrides the component's own.
         :param scale_score: overrides the component's own.
         :param score_threshold: overrides the component's own.
         :returns: ``documents``, at most ``top_k`` copies with their ``score`` set; equal scores keep their order.
         :raises TypeError: if ``query`` is not a string or ``documents`` not a list of Documents.
-        :raises ValueError: if ``top_k`` is not positive, or the question alone fills ``max_length``.
+        :raises ValueError: if ``top_k`` is not positive, the question alone fills ``max_length``, or ``score_prior`` is
+            not 0 and a document has no finite score.
         """
         top_k = self.top_k if top_k is None else top_k
         scale_score = self.scale_score if scale_score is None else scale_score
@@ -213,14 +215,17 @@ class BloomzRanker(EngineHolder["Scorer"]):
         return {"documents": ranked[:top_k]}
 
     def _scores(self, query: str, documents: list[Document], scale_score: bool) -> np.ndarray:
-        from haystack_integrations.common.bloomz.scorer import probabilities, with_rank_prior
+        from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior
 
+        incoming = _incoming_scores(documents) if self.score_prior else None
         question = self.query_prefix + query + self.query_suffix
         contexts = self._contexts(documents)
         scorer = self._warm_engine()
         hidden = not self.progress_bar or len(contexts) <= LONG_RERANK
         with tqdm(total=len(contexts), desc="Ranking documents", unit="doc", disable=hidden) as bar:
-            log_odds = with_rank_prior(scorer.score(question, contexts, progress=bar.update), self.rank_prior)
+            log_odds = scorer.score(question, contexts, progress=bar.update)
+        if incoming is not None:
+            log_odds = with_score_prior(log_odds, incoming, self.score_prior)
         return probabilities(log_odds) if scale_score else log_odds
 
     def _contexts(self, documents: list[Document]) -> list[str]:
@@ -250,14 +255,9 @@ def _check_top_k(top_k: int) -> None:
         raise ValueError(f"top_k must be > 0, but got {top_k}")
 
 
-def check_rank_prior(rank_prior: float) -> None:
-    """Refuse a weight that would turn the order round.
-
-    :param rank_prior: from a user.
-    :raises ValueError: if it is negative or not finite.
-    """
-    if not 0 <= rank_prior < float("inf"):
-        raise ValueError(f"rank_prior must be a number >= 0, but got {rank_prior}")
+def _check_score_prior(score_prior: float) -> None:
+    if not 0 <= score_prior < float("inf"):
+        raise ValueError(f"score_prior must be a number >= 0, but got {score_prior}")
 
 
 def _check_input(query: str, documents: list[Document]) -> None:
@@ -290,6 +290,16 @@ def _best_of_each_id(documents: Iterable[Document]) -> list[Document]:
         if kept is None or _incoming(document) > _incoming(kept):
             best[document.id] = document
     return list(best.values())
+
+
+def _incoming_scores(documents: list[Document]) -> np.ndarray:
+    for document in documents:
+        if document.score is None or not np.isfinite(document.score):
+            raise ValueError(
+                "score_prior needs documents with finite scores, as a retriever gives them, but document "
+                f"{document.id!r} has score {document.score}: rank what a retriever found, or set score_prior=0"
+            )
+    return np.array([document.score for document in documents])
 
 
 def _incoming(document: Document) -> float:

@@ -12,7 +12,7 @@ demo: .venv/installed  ## index the example passages, ask in French and in Engli
 	$(BIN)/bloomz ask "How long is a French passport valid?" --store $(DEMO) --top-k 3
 
 test: .venv/installed-test  ## the whole suite, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: .venv/installed-test .venv-pydoclint/installed  ## format, lint, types, docstrings
 	$(BIN)/ruff format --check components pipeline tests

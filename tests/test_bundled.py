@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 from bloomz_haystack.benchmark.corpora import read_folder
 from bloomz_haystack.benchmark.metrics import figures
 from bloomz_haystack.benchmark.ranking import rank_vectors
+from bloomz_haystack.cli import SCORE_PRIOR
 from haystack_integrations.common.bloomz.checkpoint import (
     BUNDLED_FOLDER,
     BUNDLED_RANKER,
@@ -19,7 +20,7 @@ from haystack_integrations.common.bloomz.checkpoint import (
     open_checkpoint,
 )
 from haystack_integrations.common.bloomz.encoder import Encoder
-from haystack_integrations.common.bloomz.scorer import Scorer
+from haystack_integrations.common.bloomz.scorer import Scorer, with_score_prior
 
 BENCH = Path(os.environ.get("BLOOMZ_BENCH", Path(__file__).parents[2] / "shared/data/bench"))
 
@@ -83,3 +84,21 @@ def test_it_measures_what_its_card_says(retriever: Encoder) -> None:
             gold = [question.gold for question in corpus.questions]
             ranks = rank_vectors(retriever.encode(asked), retriever.encode(passages), gold, "cosine").fair
             assert figures(ranks)["mrr"] == pytest.approx(float(told[1]), abs=0.2)
+
+
+def test_the_ranker_lifts_the_right_passage_of_the_retriever_s_first_twenty(retriever: Encoder, ranker: Scorer) -> None:
+    piaf = next((corpus for corpus in read_folder(BENCH) if corpus.name.startswith("piaf")), None)
+    if piaf is None:
+        pytest.skip(f"no PIAF in {BENCH}")
+    asked, gold = (np.array([getattr(item, key) for item in piaf.questions[:200:2]]) for key in ("text", "gold"))
+    passages = [passage.text for passage in piaf.passages]
+    cosines = retriever.encode(list(asked)) @ retriever.encode(passages).T
+    near = np.argsort(-cosines, axis=1)[:, :20]
+    odds = np.stack(
+        [ranker.score(question, [passages[i] for i in places]) for question, places in zip(asked, near, strict=True)]
+    )
+    mixed = with_score_prior(odds, np.take_along_axis(cosines, near, axis=1), SCORE_PRIOR)
+    right = near == gold[:, None]
+    first = right[:, 0].mean()
+    assert right[np.arange(len(right)), mixed.argmax(1)].mean() >= first + 0.05
+    assert right[np.arange(len(right)), (-mixed).argmax(1)].mean() < 0.1  # negative control: the last of the twenty

@@ -119,7 +119,7 @@ class Scorer:
 
 
 def with_score_prior(log_odds: Vectors, scores: npt.NDArray[np.floating], weight: float) -> Vectors:
-    """Lower the log-odds of each document by weight * (1 - score / best): the first stage's scores are the prior.
+    """Lower log-odds by weight * (1 - score / best), a score below 0 counting as 0: the first stage is the prior.
 
     A small ranker and the stage before it know different things. Only ratios of scores count: cosines, BM25 and fused
     scores need no scale of their own. Where best <= 0 there is no ratio, and nothing is lowered.
@@ -131,9 +131,9 @@ def with_score_prior(log_odds: Vectors, scores: npt.NDArray[np.floating], weight
     Source: measured in ``benchmark/RESULTS.md``.
 
     >>> with_score_prior(np.zeros(3, dtype=np.float32), np.array([0.25, 0.5, -0.5]), 6.0).tolist()
-    [-3.0, 0.0, -12.0]
+    [-3.0, 0.0, -6.0]
     """
-    exact = scores.astype(np.float64)
+    exact = scores.astype(np.float64).clip(min=0.0)
     best = exact.max(-1, keepdims=True, initial=0.0)  # (..., 1), 0 where none is above it
     shortfall = 1 - np.divide(exact, best, out=np.ones_like(exact), where=best > 0)
     return log_odds - (weight * shortfall).astype(np.float32)

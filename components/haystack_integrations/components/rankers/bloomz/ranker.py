@@ -99,9 +99,9 @@ class BloomzRanker(EngineHolder["Scorer"]):
             is then that of the folder, which other checkpoints and processes may share.
         :param prefix_cache_dtype: "float16", "int8" (half the bytes, probabilities within 0.01) or "float32".
         :param score_prior: how much the scores count with which the documents come: the log-odds of each are lowered
-            by ``score_prior * (1 - score / best)``, where best is the highest; nothing is if best <= 0. 0, as the
-            published models were measured, leaves the ranker alone; 6 suits the bundled one, which knows less than the
-            retrievers before it, and after BM25 alone gains most.
+            by ``score_prior * (1 - score / best)``, where best is the highest and none counts below 0; nothing is if
+            best <= 0. 0, as the published models were measured, leaves the ranker alone; 6 suits the bundled one,
+            which knows less than the retrievers before it, and after BM25 alone gains most.
         :raises ValueError: if ``top_k`` or a number of tokens is not positive, ``score_prior`` is negative or not
             finite, ``device`` is a map of devices, or an argument of the prefix cache makes no sense.
         :raises TypeError: if ``device`` or ``token`` is a bare string.

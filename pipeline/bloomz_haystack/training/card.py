@@ -5,6 +5,8 @@ from typing import Any
 import yaml
 from transformers import PreTrainedModel
 
+from .calibration import KEYS
+
 USE = {
     "retriever": """The vector of a text is the final hidden state of its last token; distance is cosine; no prefix, the
 same model for questions and passages.
@@ -112,5 +114,10 @@ def _validation(figures: dict[str, float], given: list[dict[str, Any]]) -> str:
         return "No row was held out: nothing was measured."
     rows_of = ", ".join(f"`{source['path']}`" for source in given) or "the same data, held out"
     rows = [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items()]
-    told = f"On rows of {rows_of}, the right passage ranked among the others (0 to 1, higher is better)."
+    told = f"On rows of {rows_of}, the right passage ranked among the others (MRR, Top-1: 0 to 1, higher is better)."
+    if KEYS[0] in figures:
+        told += (
+            " The log-odds were multiplied by the scale, the shift added, both fitted on the passages ranked first: "
+            "the probability of such a passage tells how often it answers."
+        )
     return "\n".join([f"{told}\n", "| figure | value |", "| --- | --- |", *rows])

@@ -98,6 +98,7 @@ class RunConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: bfloat16 on a GPU
     seed: int = 0
     start_share: float = 0.0  # of the weights it started from in those measured and saved (WiSE-FT, arXiv 2109.01903)
+    calibrate: bool = False  # ranker: log-odds scaled and shifted to be probabilities on held-out rows (calibration.py)
     weights: Literal["float16", "float8_e4m3fn"] = "float16"  # of the matrices that are saved
     save_every: int = 500  # steps between validations and saves
     tensorboard: bool = True

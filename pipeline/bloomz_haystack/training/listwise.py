@@ -18,6 +18,7 @@ from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 from .config import TrainConfig
 from .grad_cache import Compute
 from .losses import listwise_cross_entropy, pair_cross_entropy
+from .ranker import ranking_figures
 from .rows import Row
 from .sampling import RowSampler
 from .shared_prefix import Asked, states_of_asked
@@ -113,13 +114,14 @@ class ListwiseObjective:
         """Rank the contexts of held-out grids for each of their questions.
 
         :param compute: texts -> (P, 2 n), without gradients.
-        :returns: ``validation_mrr`` and ``validation_top1``; nothing if too few rows are held out for a grid.
+        :returns: ``ranking_figures``; nothing if too few rows are held out for a grid.
         """
         if not self._held_out.texts:
             return {}
         odds = _log_odds(self._by_question(compute(self._held_out.texts)))  # (G, n, n)
-        ranks = (odds >= odds.diagonal(dim1=1, dim2=2)[..., None]).sum(-1).double()
-        return {"validation_mrr": float((1 / ranks).mean()), "validation_top1": float((ranks == 1).double().mean())}
+        ranks = (odds >= odds.diagonal(dim1=1, dim2=2)[..., None]).sum(-1)
+        first = odds.amax(-1)
+        return ranking_figures(ranks.flatten().cpu().numpy(), first.flatten().cpu().numpy(), self._config)
 
     def _by_question(self, outputs: torch.Tensor) -> torch.Tensor:
         size = self._config.loss.grid

@@ -6,6 +6,7 @@ Source: model card of cmarkea/bloomz-560m-reranking.
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from transformers import BloomForSequenceClassification
@@ -14,6 +15,7 @@ from haystack_integrations.common.bloomz.forward import last_hidden_states
 from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
+from .calibration import calibration
 from .config import TrainConfig
 from .grad_cache import Compute
 from .losses import pair_cross_entropy
@@ -95,7 +97,7 @@ class RankerObjective:
         """Rank the right context of each held-out question among its negatives.
 
         :param compute: texts -> (n, 2), without gradients.
-        :returns: ``validation_mrr`` and ``validation_top1``.
+        :returns: ``ranking_figures``.
         """
         if not self._held_out.texts:
             return {}
@@ -103,4 +105,18 @@ class RankerObjective:
         odds = (logits[:, 1] - logits[:, 0]).cpu().numpy()
         groups = np.split(odds, np.flatnonzero(np.diff(self._held_out.questions)) + 1)
         ranks = np.asarray([(group >= group[0]).sum() for group in groups])  # the positive stands first
-        return {"validation_mrr": float((1 / ranks).mean()), "validation_top1": float((ranks == 1).mean())}
+        return ranking_figures(ranks, np.asarray([group.max() for group in groups]), self._config)
+
+
+def ranking_figures(
+    ranks: npt.NDArray[np.int64], first: npt.NDArray[np.float32], config: TrainConfig
+) -> dict[str, float]:
+    """Sum up how held-out questions were ranked.
+
+    :param ranks: (Q,) of the right context, from 1.
+    :param first: (Q,) highest log-odds of a question.
+    :param config: of the run.
+    :returns: ``validation_mrr``, ``validation_top1`` and, if the run is to calibrate, ``calibration.KEYS``.
+    """
+    figures = {"validation_mrr": float((1 / ranks).mean()), "validation_top1": float((ranks == 1).mean())}
+    return figures | (calibration(first, ranks == 1) if config.run.calibrate else {})

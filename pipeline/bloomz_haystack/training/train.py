@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from .bag import TokenBag
+from .calibration import calibrated
 from .config import TrainConfig, load_config
 from .grad_cache import compute_in_chunks
 from .listwise import ListwiseObjective
@@ -130,8 +131,9 @@ def _run(prepared: Prepared, config: TrainConfig, team: Team, out: Path, resume:
 
     def save(step: int, found: dict[str, float]) -> None:
         if team.leads:
-            told = {**record, "steps_done": step, "validation": found}
-            save_checkpoint(prepared.objective.model, prepared.tokenizer, told, out)
+            told, model = {**record, "steps_done": step, "validation": found}, prepared.objective.model
+            with calibrated(model, found):
+                save_checkpoint(model, prepared.tokenizer, told, out)
 
     fit(prepared.objective, config, out, team, save, resume=resume)
 

@@ -1,6 +1,7 @@
 """The engine against Hugging Face's own Bloom: the same numbers, whatever the batch; and red when a piece is broken."""
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -226,6 +227,28 @@ def test_linears_are_packed_but_the_one_that_the_shortcut_reads(retriever: Check
     kinds = [type(layer.self_attention.query_key_value) for layer in retriever.model.h]
     assert kinds == [linear.PackedLinear, nn.Linear]
     assert {type(layer.mlp.dense_4h_to_h) for layer in retriever.model.h} == {linear.PackedLinear}
+
+
+@pytest.mark.parametrize("precision", [None, "int8"])
+def test_an_mlp_that_adds_nothing_is_left_out(
+    make_bloom: MakeBloom, tmp_path: Path, precision: linear.Precision | None
+) -> None:
+    folder = make_bloom(n_layer=3)
+    model = AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        for place, value in ((0, 0.0), (1, 1e-30)):  # the second is not zero: it is computed
+            model.h[place].mlp.dense_4h_to_h.weight.fill_(value)
+            model.h[place].mlp.dense_4h_to_h.bias.zero_()
+    silent = tmp_path / "silent"
+    shutil.copytree(folder, silent)
+    model.save_pretrained(silent)
+    checkpoint = open_checkpoint(str(silent), "embed", device="cpu", settings=LoadSettings(precision=precision))
+    assert [type(layer.mlp) is linear.SilentMLP for layer in checkpoint.model.h] == [True, False, False]
+    found = Encoder(checkpoint).encode(TEXTS, normalize=False)
+    wanted = one_at_a_time(silent, TEXTS)
+    assert np.abs(found - wanted).max() < (0.2 if precision else 1e-5)
+    assert np.abs(one_at_a_time(folder, TEXTS) - wanted).max() > 1.0  # negative control: with the MLPs
+    close_checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 15, 300])

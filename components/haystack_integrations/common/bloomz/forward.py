@@ -18,7 +18,7 @@ from transformers import BloomModel
 from transformers.models.bloom.modeling_bloom import BloomBlock
 
 from .attention import alibi_slopes, packed_attention
-from .linear import linear_add, linear_gelu
+from .linear import linear_add, mlp_add
 from .packing import PackedBatch
 
 # Of what follows attention, on a CPU: what lies between two products stays in the core's cache, a fifth faster in int8.
@@ -121,8 +121,7 @@ def _after_attention(
     post_norm = layer.apply_residual_connection_post_layernorm
     hidden = linear_add(layer.self_attention.dense, attended.flatten(1), normed if post_norm else hidden)
     normed = layer.post_attention_layernorm(hidden)
-    up = linear_gelu(layer.mlp.dense_h_to_4h, normed)
-    return linear_add(layer.mlp.dense_4h_to_h, up, normed if post_norm else hidden)
+    return mlp_add(layer.mlp, normed, normed if post_norm else hidden)
 
 
 def _layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:

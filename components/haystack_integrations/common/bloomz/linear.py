@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import BloomModel
+from transformers.models.bloom.modeling_bloom import BloomMLP
 
 from .int8 import PACKED_ROWS, HalfEmbedding, Int8Linear, Precision
 
@@ -70,7 +71,7 @@ class SilentMLP(nn.Module):
         return residual
 
 
-def mlp_add(mlp: nn.Module, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+def mlp_add(mlp: BloomMLP | SilentMLP, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     """Give the sum of what a layer's MLP makes of rows and a residual.
 
     :param mlp: Bloom's own, or a silent one.

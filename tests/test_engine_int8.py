@@ -26,7 +26,7 @@ from haystack_integrations.common.bloomz.checkpoint import (
     open_checkpoint,
 )
 from haystack_integrations.common.bloomz.encoder import Encoder
-from haystack_integrations.common.bloomz.int8 import HalfEmbedding, Int8Linear
+from haystack_integrations.common.bloomz.int8 import Int8Embedding, Int8Linear
 from haystack_integrations.common.bloomz.linear import linear_add, linear_gelu
 from haystack_integrations.common.bloomz.scorer import Scorer
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder, BloomzTextEmbedder
@@ -115,6 +115,21 @@ def test_a_processor_without_vnni_gives_the_same_with_half_the_levels() -> None:
     assert done.stdout.split()[0] in ("127", "255")  # 255 where the processor has VNNI for AVX2, or is no x86
 
 
+def test_the_table_is_rounded_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    table = nn.Embedding(50, 40)
+    with torch.no_grad():
+        table.weight.mul_(torch.logspace(-3, 3, 50)[:, None])[9] = 0.0
+    monkeypatch.setattr(int8, "TABLE_ROWS", 7)
+    ids = torch.tensor([[0, 9, 49], [8, 6, 7]])
+    found, exact = Int8Embedding(table)(ids), table(ids).detach()
+    steps = exact.abs().amax(-1, keepdim=True) / 127
+    assert ((found - exact).abs() <= steps * 0.501).all()
+    assert (found[0, 1] == 0).all()
+    assert not ((Int8Embedding(table)(ids + 1 - 2 * (ids == 49)) - exact).abs() <= steps).all(), "another row must show"
+    assert Int8Embedding(table).weight.dtype == torch.int8
+
+
 @pytest.mark.parametrize("post_norm", [False, True])
 def test_vectors_stay_near_those_of_float32(make_bloom: MakeBloom, post_norm: bool) -> None:
     folder = make_bloom(initializer_range=0.1, apply_residual_connection_post_layernorm=post_norm)
@@ -139,7 +154,7 @@ def test_scores_stay_near_those_of_float32(make_bloom: MakeBloom) -> None:
 def test_every_weight_is_small_but_the_one_that_the_shortcut_reads(tiny_bloom: Path) -> None:
     checkpoint = opened(tiny_bloom)
     first, last = checkpoint.model.h
-    assert isinstance(checkpoint.model.word_embeddings, HalfEmbedding)
+    assert isinstance(checkpoint.model.word_embeddings, Int8Embedding)
     assert {type(block.mlp.dense_4h_to_h) for block in (first, last)} == {Int8Linear}
     assert (type(first.self_attention.query_key_value), type(last.self_attention.query_key_value)) == (
         Int8Linear,

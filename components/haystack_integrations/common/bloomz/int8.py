@@ -1,4 +1,4 @@
-"""The same layers in fewer bytes: linears of 8 bits, a table of word vectors of 16. No calibration data is needed.
+"""The same layers in fewer bytes: linears and the table of word vectors of 8 bits. No calibration data is needed.
 
 Enters: plain layers of a loaded checkpoint, of any float dtype. Leaves: modules that take and give float32.
 
@@ -19,6 +19,7 @@ Precision = Literal["int8"]
 TINY = 1e-30  # a row of zeros needs a scale too
 GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
 QLINEAR = torch.ops.onednn.qlinear_pointwise.default
+TABLE_ROWS = 8192  # of the table, quantised at once
 PACKED_ROWS = 256  # oneDNN packs for a number of rows; from 16 to 2,048 the layout is the same
 
 
@@ -35,16 +36,21 @@ def check_precision(precision: str | None) -> None:
         )
 
 
-class HalfEmbedding(nn.Module):
-    """A table of vectors kept in float16: of Bloom-560m's 2.2 GB it is nearly half."""
+class Int8Embedding(nn.Module):
+    """A table of vectors of 8 bits, one scale a vector: of Bloom-560m's 2.2 GB it is nearly half."""
 
     def __init__(self, plain: nn.Embedding) -> None:
-        """Keep the table.
+        """Quantise the table, a part at a time: in float32 all of it would take 1 GB.
 
         :param plain: of any float dtype; the caller drops it.
         """
         super().__init__()
-        self.weight = plain.weight.detach().half()  # no parameter: what turns a model to float32 leaves it alone
+        # No parameters: what turns a model to float32 leaves them alone.
+        self.weight = torch.empty(plain.weight.shape, dtype=torch.int8)  # (V, H)
+        self._scales = torch.empty(len(self.weight))  # (V,)
+        for start in range(0, len(self.weight), TABLE_ROWS):
+            rows = slice(start, start + TABLE_ROWS)
+            self.weight[rows], self._scales[rows] = _quantised(plain.weight.detach()[rows])
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Look up.
@@ -52,7 +58,7 @@ class HalfEmbedding(nn.Module):
         :param ids: (...,) int64.
         :returns: (..., H) float32.
         """
-        return F.embedding(ids, self.weight).float()
+        return F.embedding(ids, self.weight).float().mul_(self._scales[ids][..., None])
 
 
 class Int8Linear(nn.Module):
@@ -71,11 +77,9 @@ class Int8Linear(nn.Module):
         """
         super().__init__()
         self._fine = fine
-        weight = plain.weight.detach().float()  # (out, in)
-        scales = torch.linalg.vector_norm(weight, torch.inf, dim=1).clamp_min_(TINY).div_(127)
-        integers = (weight / scales[:, None]).round_().to(torch.int8)
+        integers, scales = _quantised(plain.weight.detach())  # (out, in)
         self.bias = nn.Parameter(plain.bias.detach().float(), requires_grad=False)
-        self._packed = torch.ops.onednn.qlinear_prepack(integers, [PACKED_ROWS, weight.shape[1]])
+        self._packed = torch.ops.onednn.qlinear_prepack(integers, [PACKED_ROWS, integers.shape[1]])
         self._scales, self._zeros = scales, torch.zeros(len(scales), dtype=torch.int64)
         self._sums = integers.sum(1, dtype=torch.float32) * scales  # (out,), what a row of ones gives
 
@@ -112,6 +116,13 @@ class Int8Linear(nn.Module):
         out = self(rows)
         gate = (out * out).mul_(GELU_SLOPE * 0.044715).add_(GELU_SLOPE).mul_(out).sigmoid_()
         return out.mul_(gate)
+
+
+def _quantised(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round (R, H) rows of any float dtype to int8, from -127 to 127, by one scale a row: (R,) float32."""
+    rows = weight.float()
+    scales = torch.linalg.vector_norm(rows, torch.inf, dim=1).clamp_min_(TINY).div_(127)
+    return (rows / scales[:, None]).round_().to(torch.int8), scales
 
 
 @cache

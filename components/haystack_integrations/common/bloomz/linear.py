@@ -14,7 +14,7 @@ from torch import nn
 from transformers import BloomModel
 from transformers.models.bloom.modeling_bloom import BloomMLP
 
-from .int8 import PACKED_ROWS, HalfEmbedding, Int8Linear, Precision
+from .int8 import PACKED_ROWS, Int8Embedding, Int8Linear, Precision
 
 # Overloads by name: to choose among several, torch writes the tensors out in an error message for each that fails.
 LINEAR = torch.ops.mkldnn._linear_pointwise.default
@@ -114,7 +114,7 @@ def prepare_body(model: BloomModel, precision: Precision | None) -> bool:
 
     :param model: changed in place, layer by layer, so that no more than one weight is there twice; Hugging Face's own
         forward still works on it.
-    :param precision: as for ``prepare_linear``; "int8" also halves the bytes of the table of word vectors.
+    :param precision: as for ``prepare_linear``; "int8" serves the table of word vectors too.
     :returns: whether any layer is another one now.
     """
     changed = False
@@ -132,7 +132,7 @@ def prepare_body(model: BloomModel, precision: Precision | None) -> bool:
             setattr(parent, name, prepare_linear(plain, precision, fine=name == "query_key_value"))
             changed |= getattr(parent, name) is not plain
     if precision == "int8":
-        model.word_embeddings = HalfEmbedding(model.word_embeddings)
+        model.word_embeddings = Int8Embedding(model.word_embeddings)
     return changed
 
 

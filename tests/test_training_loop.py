@@ -498,12 +498,21 @@ def test_a_commit_is_that_of_this_code_or_none(tmp_path: Path, monkeypatch: pyte
     code = tmp_path / "site-packages" / "saving.py"
     code.parent.mkdir()
     code.touch()
-    for command in (["init"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "--allow-empty", "-m", "mine"]):
+    (tmp_path / "weights").write_text("first", encoding="utf-8")
+    commit = ["-c", "user.name=a", "-c", "user.email=b", "commit", "--allow-empty", "-m", "mine"]
+
+    def git(*command: str) -> None:
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True, capture_output=True)
+
+    git("init")
+    git(*commit)
     monkeypatch.setattr(saving, "__file__", str(code))
     assert saving._git_commit() is None  # installed inside somebody's repository
-    subprocess.run(["git", "-C", str(tmp_path), "add", "."], check=True)
+    git("add", ".")
     assert str(saving._git_commit()).endswith("-dirty")
+    git(*commit)
+    (tmp_path / "weights").write_text("second", encoding="utf-8")  # no code: bundled.sh puts the retriever in its place
+    assert len(str(saving._git_commit())) == 40
 
 
 def test_the_card_is_written_from_the_run(finished: Path) -> None:

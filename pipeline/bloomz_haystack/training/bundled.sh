@@ -1,5 +1,5 @@
 #!/bin/sh
-# From the data to both bundled models, on a CPU in about an hour: sh bundled.sh DATA OUT
+# From the data to both bundled models, in half an hour of one CPU core: sh bundled.sh DATA OUT
 # DATA is the folder of the five training sets that the YAML files name. Each model is written to OUT, then takes its
 # place in the package: the ranker starts from the vocabulary and the token vectors of the retriever that stands there.
 set -eu

@@ -126,11 +126,12 @@ def _version(name: str) -> str:
 
 
 def _git_commit() -> str | None:
-    """Commit of this code, "-dirty" behind it where files have changed since; None outside a clone of it."""
+    """Commit of this code, "-dirty" behind it where code has changed since; None outside a clone of it."""
     here = Path(__file__)
     try:
         _git(here, "ls-files", "--error-unmatch", here.name)  # else the repository of whoever installed the package
-        return _git(here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", ":(top)*.py", ":(top)*.yaml")
+        return _git(here, "rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -71,7 +71,7 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
         :param meta_fields_to_embed: metadata put before the content, in this order.
         :param embedding_separator: stands between the metadata and the content.
-        :param precision: "int8" for linears of 8 bits, on a CPU: about twice as fast and half the memory, ranks
+        :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
         :raises ValueError: if a number of tokens is not positive or ``device`` is a map of devices.
         :raises TypeError: if ``device`` or ``token`` is a bare string.

@@ -58,7 +58,7 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
         :param config_kwargs: more arguments for loading the configuration.
         :param revision: branch, tag or commit on the Hub.
         :param max_length: tokens kept of a text, whose end is cut; None takes the model's ``seq_length``, else 2048.
-        :param precision: "int8" for linears of 8 bits, on a CPU: about twice as fast and half the memory, ranks
+        :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
         :raises ValueError: if ``max_length`` is not positive or ``device`` is a map of devices.
         :raises TypeError: if ``device`` or ``token`` is a bare string.

@@ -90,7 +90,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :param max_length: tokens kept of a pair; only the end of the document is cut, never the question. None takes
             the model's ``seq_length``, else 2048.
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
-        :param precision: "int8" for linears of 8 bits, on a CPU: about twice as fast and half the memory, ranks
+        :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
         :param prefix_cache: bytes, as 2000000000, "512MB" or "2GB", in which to keep the keys and values of documents:
             one that comes back is scored about ten times faster. A passage of 127 tokens takes 12 MB with bloomz-560m.
@@ -100,7 +100,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :param prefix_cache_dtype: "float16", "int8" (half the bytes, probabilities within 0.01) or "float32".
         :param score_prior: how much the scores count with which the documents come: the log-odds of each are lowered
             by ``score_prior * (1 - score / best)``, where best is the highest and none counts below 0; nothing is if
-            best <= 0. 0, as the published models were measured, leaves the ranker alone; 6 suits the bundled one,
+            best <= 0. 0, as the published models were measured, leaves the ranker alone; 2 suits the bundled one,
             which knows less than the retrievers before it, and after BM25 alone gains most.
         :raises ValueError: if ``top_k`` or a number of tokens is not positive, ``score_prior`` is negative or not
             finite, ``device`` is a map of devices, or an argument of the prefix cache makes no sense.

@@ -20,7 +20,7 @@ from haystack_integrations.common.bloomz.checkpoint import (
     open_checkpoint,
 )
 from haystack_integrations.common.bloomz.encoder import Encoder
-from haystack_integrations.common.bloomz.scorer import Scorer, with_score_prior
+from haystack_integrations.common.bloomz.scorer import Scorer, probabilities, with_score_prior
 
 BENCH = Path(os.environ.get("BLOOMZ_BENCH", Path(__file__).parents[2] / "shared/data/bench"))
 
@@ -70,6 +70,18 @@ def test_the_ranker_puts_the_answer_before_the_rest(ranker: Scorer) -> None:
     contexts = ["The Thames flows through London.", "Le 14 juillet 1789, les Parisiens prirent la Bastille."]
     for question, right in (("Which river flows through London?", 0), ("Quand la Bastille fut-elle prise ?", 1)):
         assert int(ranker.score(question, contexts).argmax()) == right
+
+
+def test_its_probability_tells_an_answer_from_none_across_languages(ranker: Scorer) -> None:
+    contexts = [
+        "The Great Fire of London began in a bakery in Pudding Lane on 2 September 1666.",
+        "Un passeport français d'adulte est valable dix ans, celui d'un mineur cinq ans.",
+    ]
+    asked = ["Quand a eu lieu le grand incendie de Londres ?", "How long is a French passport valid?"]
+    found = np.stack([probabilities(ranker.score(question, contexts)) for question in asked])
+    assert np.diag(found).min() > 0.5  # 0.009 before it was calibrated
+    assert (np.diag(found) - np.diag(found[::-1])).min() > 0.3
+    assert probabilities(ranker.score("Quelle est la capitale de l'Australie ?", contexts)).max() < 0.3
 
 
 @pytest.mark.skipif(not BENCH.is_dir(), reason="needs the evaluation sets; set BLOOMZ_BENCH to their folder")

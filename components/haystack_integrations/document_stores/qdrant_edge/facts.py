@@ -11,6 +11,7 @@ import json
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from haystack import Document
@@ -126,7 +127,8 @@ def check_json(value: object, where: str) -> None:
             if not isinstance(key, str):
                 msg = f"{where} has the key {key!r} of type {type(key).__name__}: keys must be strings"
                 raise ValueError(msg)
-            check_json(item, f"{where}.{key}")
+            if not isinstance(item, str):
+                check_json(item, f"{where}.{key}")
         return
     msg = (
         f"{where} is {value!r:.80} of type {type(value).__name__}: metadata must be finite numbers, 64-bit integers, "
@@ -135,44 +137,45 @@ def check_json(value: object, where: str) -> None:
     raise ValueError(msg)
 
 
-def facts_of(document: Document) -> dict[str, dict[str, Any]]:
-    """Give what filters look at, by kind and then by field name ("meta.person.name").
+def facts_of(document: Document) -> dict[str, Any]:
+    """Give what filters look at, by kind and field name in one: "equal.meta.person.name".
+
+    One flat dictionary: Edge takes 4 microseconds for each that is inside another, and 2 for a text.
 
     :param document: its metadata has passed `check_json`.
     :returns: "equal": tokens; "number": floats; "wall" and "instant": microseconds. None leaves no trace, so that
         a missing field equals None, as in Haystack. A metadata key with a dot cannot be named by a Haystack filter
         ("meta.a.b" means b inside a): it is kept in the document, not here.
     """
-    facts: dict[str, dict[str, Any]] = {"equal": {}, "number": {}, "wall": {}, "instant": {}}
+    facts: dict[str, Any] = {}
     for name in PRESENCE_FIELDS[1:]:  # of an embedding, Edge itself knows
         if getattr(document, name) is not None:
-            facts["equal"][name] = "present"
+            facts[_key("equal", name)] = "present"
     _add(facts, "score", document.score)
     for name in TEXT_FIELDS:
         _add_moment(facts, name, getattr(document, name))
     for key, value in document.meta.items():
         _add(facts, f"meta.{key}" if "." not in key else None, value)
-    return {kind: values for kind, values in facts.items() if values}
+    return facts
 
 
-def _add(facts: dict[str, dict[str, Any]], name: str | None, value: object) -> None:
+def _add(facts: dict[str, Any], name: str | None, value: object) -> None:
     if value is None or name is None:
         return
-    key = stored_name(name)
-    facts["equal"][key] = token(value)
+    facts[_key("equal", name)] = token(value)
     if (number := read_number(value)) is not None:
-        facts["number"][key] = number
-    _add_moment(facts, key, value)
+        facts[_key("number", name)] = number
+    _add_moment(facts, name, value)
     if isinstance(value, dict):
         for inner, item in value.items():
             _add(facts, f"{name}.{inner}" if "." not in inner else None, item)
 
 
-def _add_moment(facts: dict[str, dict[str, Any]], key: str, value: object) -> None:
+def _add_moment(facts: dict[str, Any], name: str, value: object) -> None:
     if (moment := read_moment(value)) is not None:
-        facts["wall"][key] = moment.wall
+        facts[_key("wall", name)] = moment.wall
         if moment.instant is not None:
-            facts["instant"][key] = moment.instant
+            facts[_key("instant", name)] = moment.instant
 
 
 def stored_name(name: str) -> str:
@@ -186,4 +189,9 @@ def stored_name(name: str) -> str:
 
 def facts_path(kind: str, name: str) -> str:
     """Give the Qdrant path of a fact; the quotes make dots and brackets in the name plain characters."""
-    return f'facts.{kind}."{stored_name(name)}"'
+    return f'facts."{_key(kind, name)}"'
+
+
+@lru_cache(4096)  # documents share their fields: half the time of their facts
+def _key(kind: str, name: str) -> str:
+    return f"{kind}.{stored_name(name)}"

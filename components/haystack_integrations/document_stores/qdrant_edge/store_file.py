@@ -13,7 +13,7 @@ from pathlib import Path
 from haystack.document_stores.errors import DocumentStoreError
 
 FILE_NAME = "store.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 kept the facts that filters look at one level deeper
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def read_description(folder: Path) -> StoreDescription | None:
     :param folder: the folder of the store.
     :returns: its description; None where there is no store yet (no folder, or an empty one).
     :raises ValueError: if the folder holds something else.
-    :raises DocumentStoreError: if the file is damaged, or made by a later version.
+    :raises DocumentStoreError: if the file is damaged, or made by another version.
     """
     file = folder / FILE_NAME
     try:
@@ -49,10 +49,9 @@ def read_description(folder: Path) -> StoreDescription | None:
     try:
         data = json.loads(text)
         version = data["format_version"]
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            msg = (
-                f"{file} has format {version}, and this version reads format {FORMAT_VERSION}: upgrade bloomz-haystack"
-            )
+        if isinstance(version, int) and version != FORMAT_VERSION:
+            remedy = "upgrade bloomz-haystack" if version > FORMAT_VERSION else "index the documents into a new store"
+            msg = f"{file} has format {version}, and this version reads format {FORMAT_VERSION}: {remedy}"
             raise DocumentStoreError(msg)
         description = StoreDescription(**data)
     except (ValueError, TypeError, KeyError) as error:

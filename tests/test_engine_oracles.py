@@ -281,7 +281,7 @@ def test_sixteen_bits_keep_the_position() -> None:
     fused, slopes = fused_heads(batch)
     padded = attention._carry_positions(fused.bfloat16(), batch, slopes).float()
     carried = (padded[:, :, 0, 64:] * padded[:, :, 1, 64:]).sum(-1) / 8
-    torch.testing.assert_close(carried, attention.positions(batch)[:, None] * slopes, atol=1e-3, rtol=0)
+    torch.testing.assert_close(carried, batch.positions[:, None] * slopes, atol=1e-3, rtol=0)
     exact = attention.packed_attention(fused, batch, slopes, "alibi_bias")
     short = attention.packed_attention(fused.bfloat16(), batch, slopes, "alibi_feature").float()
     assert (short - exact).abs().max() < 0.05

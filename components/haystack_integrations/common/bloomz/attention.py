@@ -104,7 +104,7 @@ def _carry_positions(fused: torch.Tensor, batch: PackedBatch, slopes: torch.Tens
     head_dim = fused.shape[-1]
     features = 1 if fused.dtype in (torch.float32, torch.float64) else 3
     padded = F.pad(fused, (0, features + -(head_dim + features) % 8))  # the kernels want a multiple of 8
-    left = positions(batch)[:, None] * slopes * math.sqrt(head_dim)  # (T, N), times the kernel's 1/sqrt(D)
+    left = batch.positions[:, None] * slopes * math.sqrt(head_dim)  # (T, N), times the kernel's 1/sqrt(D)
     for place in range(head_dim, head_dim + features):
         padded[:, :, 0, place] = 1.0
         padded[:, :, 1, place] = left
@@ -128,18 +128,6 @@ _IMPLEMENTATIONS: dict[Implementation, Callable[[torch.Tensor, PackedBatch, torc
     "alibi_bias": _with_bias,
     "alibi_varlen": _with_varlen,
 }
-
-
-def positions(batch: PackedBatch) -> torch.Tensor:
-    """Place of each token in its own text, from 0.
-
-    :param batch: the packed batch.
-    :returns: (T,) float32, where the batch is.
-    """
-    starts, tokens = batch.cu_seqlens[:-1], len(batch.input_ids)
-    # the size is told, else a GPU is waited for
-    own = torch.repeat_interleave(starts, batch.cu_seqlens.diff(), output_size=tokens)
-    return (torch.arange(tokens, device=own.device) - own).float()
 
 
 def _heads(rows: torch.Tensor, run: Run) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -27,11 +27,12 @@ class Run(NamedTuple):
 class PackedBatch(NamedTuple):
     """B texts of T tokens in all.
 
-    ``input_ids`` (T,) int64; ``cu_seqlens`` (B+1,) int32 from 0 to T; ``max_seqlen`` in tokens; ``runs`` covers the
-    texts in order.
+    ``input_ids`` (T,) int64; ``positions`` (T,) float32, the place of each token in its own text, from 0;
+    ``cu_seqlens`` (B+1,) int32 from 0 to T; ``max_seqlen`` in tokens; ``runs`` covers the texts in order.
     """
 
     input_ids: torch.Tensor
+    positions: torch.Tensor
     cu_seqlens: torch.Tensor
     max_seqlen: int
     runs: list[Run]
@@ -42,7 +43,8 @@ class PackedBatch(NamedTuple):
         :param device: where the model is.
         :returns: the same batch there.
         """
-        return self._replace(input_ids=self.input_ids.to(device), cu_seqlens=self.cu_seqlens.to(device))
+        moved = {name: getattr(self, name).to(device) for name in ("input_ids", "positions", "cu_seqlens")}
+        return self._replace(**moved)
 
 
 def pack(token_ids: Sequence[npt.NDArray[np.int64]]) -> PackedBatch:
@@ -60,6 +62,7 @@ def pack(token_ids: Sequence[npt.NDArray[np.int64]]) -> PackedBatch:
         raise ValueError(f"every text needs at least one token, but got lengths {lengths[:8]}")
     return PackedBatch(
         input_ids=torch.from_numpy(np.concatenate(token_ids)),
+        positions=torch.cat([torch.arange(length, dtype=torch.float32) for length in lengths]),
         cu_seqlens=torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
         max_seqlen=max(lengths),
         runs=[Run(len(list(group)), length) for length, group in groupby(lengths)],

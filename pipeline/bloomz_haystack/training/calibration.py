@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BloomForSequenceClassification
 
+LEAST_SCALE = 0.05  # below it, log-odds tell next to nothing, and float16 would lose the ranks beside the shift
 KEYS = ("calibration_scale", "calibration_shift")  # among the figures of a validation
 
 
@@ -21,8 +22,8 @@ def calibration(log_odds: npt.NDArray[np.float32], right: npt.NDArray[np.bool_])
 
     :param log_odds: (Q,) of the passage ranked first, one a question.
     :param right: (Q,) whether it answers.
-    :returns: scale and shift under ``KEYS``; 1 and 0, which change nothing, where higher log-odds are not more often
-        right: a scale of 0 or less would turn the ranks around.
+    :returns: scale and shift under ``KEYS``; 1 and 0, which change nothing, where all are right or none, or higher
+        log-odds are hardly more often right: a scale below 0 would turn the ranks around.
     Source: Platt 1999, with its targets a little inside 0 and 1, so that a perfect ranker keeps a finite scale.
     """
     odds = torch.tensor(log_odds, dtype=torch.float64)
@@ -39,7 +40,8 @@ def calibration(log_odds: npt.NDArray[np.float32], right: npt.NDArray[np.bool_])
 
     optimizer.step(loss)
     scale, shift = map(float, fitted.detach())
-    return dict(zip(KEYS, (scale, shift) if scale > 0 else (1.0, 0.0), strict=True))
+    tells = scale >= LEAST_SCALE and 0 < hits < len(right)
+    return dict(zip(KEYS, (scale, shift) if tells else (1.0, 0.0), strict=True))
 
 
 @contextmanager

@@ -1,16 +1,17 @@
-"""A question and a store -> ranked passages, with the time of each step: the ``ask`` verb, without its command line."""
+"""Questions and a store -> ranked passages, with the time of each step: the ``ask`` verb, without its command line."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from haystack import Document, Pipeline
 
 from bloomz_haystack.choosing import choose_hybrid, choose_model, stored_dimension
 from bloomz_haystack.pipelines import ask_pipeline
 from haystack_integrations.common.bloomz.int8 import Precision
+from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 
 class FoundPassage(NamedTuple):
@@ -46,69 +47,113 @@ class Answer:
         return {**answer, "prefix_cache": self.prefix_cache} if self.prefix_cache else answer
 
 
-def ask(
-    question: str,
-    store: str | Path,
-    *,
-    ranker: str,
-    model: str | None = None,
-    candidates: int = 50,
-    top_k: int = 5,
-    threshold: float | None = None,
-    hybrid: bool | None = None,
-    prefix_cache: str | None = None,
-    prefix_cache_folder: Path | None = None,
-    precision: Precision | None = None,
-    score_prior: float = 0.0,
-) -> Answer:
-    """Find the passages that answer a question.
+class Answerer:
+    """A store and its two models, made ready once for any number of questions.
+
+    Nothing is loaded or opened before the first question; ``close`` lets go of the store.
+    """
+
+    def __init__(
+        self,
+        store: str | Path,
+        *,
+        ranker: str,
+        model: str | None = None,
+        candidates: int = 50,
+        top_k: int = 5,
+        threshold: float | None = None,
+        hybrid: bool | None = None,
+        prefix_cache: str | None = None,
+        prefix_cache_folder: Path | None = None,
+        precision: Precision | None = None,
+        score_prior: float = 0.0,
+        progress_bar: bool = False,
+    ) -> None:
+        """Choose the models and check what was asked for.
+
+        :param store: folder of the store.
+        :param ranker: cross-encoder.
+        :param model: bi-encoder; None takes the store's own.
+        :param candidates: passages handed to the ranker; at least ``top_k`` are.
+        :param top_k: most passages in an answer.
+        :param threshold: lowest probability of relevance; None keeps all.
+        :param hybrid: search by words (BM25) too; None: if the store can.
+        :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
+        :param prefix_cache_folder: where it keeps them for the next question; None keeps them in memory.
+        :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
+        :param score_prior: how much the retriever's scores count beside the ranker: see ``BloomzRanker``.
+        :param progress_bar: show one on stderr while many candidates are ranked.
+        :raises ValueError: if there is no store, a number is out of range, the model is not the store's, or it keeps no
+            words for a hybrid search.
+        """
+        store = Path(store)
+        _check_limits(candidates, top_k, threshold)
+        dimension = stored_dimension(store)
+        if dimension is None:
+            raise ValueError(f"no store at {store}: make one with: bloomz index PATH --store {store}")
+        self.model, self.ranker = choose_model(store, model, default=None), ranker
+        self.hybrid = choose_hybrid(store, hybrid)
+        self.pipeline = ask_pipeline(
+            store,
+            model=self.model,
+            ranker=ranker,
+            embedding_dim=dimension,
+            candidates=max(candidates, top_k),
+            top_k=top_k,
+            threshold=threshold,
+            prefix_cache=prefix_cache,
+            prefix_cache_folder=str(prefix_cache_folder) if prefix_cache_folder else None,
+            progress_bar=progress_bar,
+            hybrid=self.hybrid,
+            precision=precision,
+            score_prior=score_prior,
+        )
+        retriever: Any = self.pipeline.get_component("retriever")
+        self.documents: QdrantEdgeDocumentStore = retriever.document_store
+
+    def warm_up(self) -> None:
+        """Load the models now, so that what is wrong with them does not look like a fault of a question."""
+        self.pipeline.warm_up()
+
+    def answer(self, question: str) -> Answer:
+        """Find the passages that answer a question.
+
+        :param question: in French or in English, whatever the language of the passages.
+        :returns: the answer; without passages if none passes the threshold, or the store is empty.
+        :raises ValueError: if there is no question.
+        """
+        if not question.strip():
+            raise ValueError('the question is empty: ask something, for instance bloomz ask "Où est la tour Eiffel ?"')
+        answer = Answer(question, self.model, self.ranker, self.hybrid)
+        answer.stored = self.documents.count_documents()
+        if answer.stored:
+            self.pipeline.warm_up()
+            _run(self.pipeline, answer)
+        return answer
+
+    def close(self) -> None:
+        """Let go of the store, so that another process may open it."""
+        self.documents.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def ask(question: str, store: str | Path, *, ranker: str, **settings: Any) -> Answer:  # noqa: ANN401
+    r"""Find the passages that answer one question.
 
     :param question: in French or in English, whatever the language of the passages.
     :param store: folder of the store.
     :param ranker: cross-encoder.
-    :param model: bi-encoder; None takes the store's own.
-    :param candidates: passages handed to the ranker; at least ``top_k`` are.
-    :param top_k: most passages in the answer.
-    :param threshold: lowest probability of relevance; None keeps all.
-    :param hybrid: search by words (BM25) too; None: if the store can.
-    :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
-    :param prefix_cache_folder: where it keeps them for the next question; None keeps them in memory.
-    :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
-    :param score_prior: how much the retriever's scores count beside the ranker: see ``BloomzRanker``.
+    :param \**settings: as those of ``Answerer``.
     :returns: the answer; without passages if none passes the threshold, or the store is empty.
-    :raises ValueError: if there is no question, no store, a number is out of range, the model is not the store's, or it
-        keeps no words for a hybrid search.
+    :raises ValueError: as ``Answerer`` does, or if there is no question.
     """
-    store = Path(store)
-    _check(question, candidates, top_k, threshold)
-    dimension = stored_dimension(store)
-    if dimension is None:
-        raise ValueError(f"no store at {store}: make one with: bloomz index PATH --store {store}")
-    answer = Answer(question, choose_model(store, model, default=None), ranker, choose_hybrid(store, hybrid))
-    pipeline = ask_pipeline(
-        store,
-        model=answer.model,
-        ranker=ranker,
-        embedding_dim=dimension,
-        candidates=max(candidates, top_k),
-        top_k=top_k,
-        threshold=threshold,
-        prefix_cache=prefix_cache,
-        prefix_cache_folder=str(prefix_cache_folder) if prefix_cache_folder else None,
-        progress_bar=False,
-        hybrid=answer.hybrid,
-        precision=precision,
-        score_prior=score_prior,
-    )
-    documents = pipeline.get_component("retriever").document_store  # type: ignore[attr-defined]
-    try:
-        answer.stored = documents.count_documents()
-        if answer.stored:
-            pipeline.warm_up()
-            _run(pipeline, answer)
-    finally:
-        documents.close()
-    return answer
+    with Answerer(store, ranker=ranker, **settings) as answerer:
+        return answerer.answer(question)
 
 
 def _run(pipeline: Pipeline, answer: Answer) -> None:
@@ -136,9 +181,7 @@ def _run(pipeline: Pipeline, answer: Answer) -> None:
     ]
 
 
-def _check(question: str, candidates: int, top_k: int, threshold: float | None) -> None:
-    if not question.strip():
-        raise ValueError('the question is empty: ask something, for instance bloomz ask "Où est la tour Eiffel ?"')
+def _check_limits(candidates: int, top_k: int, threshold: float | None) -> None:
     for name, value in (("--candidates", candidates), ("--top-k", top_k)):
         if value <= 0:
             raise ValueError(f"{name} must be > 0, but got {value}")

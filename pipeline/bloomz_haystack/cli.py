@@ -187,7 +187,7 @@ def ask(
             hybrid=hybrid,
             prefix_cache=prefix_cache,
             prefix_cache_folder=prefix_cache_folder,
-            precision=precision,  # type: ignore[arg-type]  # checked there
+            precision=precision,
             score_prior=(SCORE_PRIOR if ranker == RANKER else 0.0) if score_prior is None else score_prior,
         )
         print_json(answer.as_json()) if json else show_answer(answer, threshold)

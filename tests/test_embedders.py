@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,10 +40,10 @@ EVERY_TEXT_PARAMETER: dict[str, Any] = {
     "revision": "v2",
     "max_length": 99,
     "precision": "int8",
+    "progress_bar": False,
 }
 EVERY_DOCUMENT_PARAMETER = {
     **EVERY_TEXT_PARAMETER,
-    "progress_bar": False,
     "batch_tokens": 512,
     "meta_fields_to_embed": ["titre", "title"],
     "embedding_separator": " | ",
@@ -341,3 +342,57 @@ def test_progress_bar_for_documents_and_none_for_a_question(
     assert out == ""
     assert "Embedding documents: 100%" in err
     assert "5/5" in err
+
+
+@pytest.mark.parametrize("component", [BloomzTextEmbedder, BloomzDocumentEmbedder, BloomzRanker])
+def test_no_bar_while_a_model_loads_unless_asked_for(
+    make_bloom: MakeBloom, capsys: pytest.CaptureFixture[str], component: type[Any]
+) -> None:
+    folder = make_bloom(ranker=component is BloomzRanker)
+    capsys.readouterr()
+    shown = {}
+    for progress_bar in (False, True, False):
+        built = component(str(folder), device=CPU, progress_bar=progress_bar)
+        built.warm_up()
+        built.close()
+        shown[progress_bar] = capsys.readouterr()
+    assert shown[False] == ("", "")
+    assert "Loading weights" in shown[True].err
+
+
+@pytest.mark.parametrize("component", [BloomzTextEmbedder, BloomzDocumentEmbedder, BloomzRanker])
+def test_a_path_is_a_model_and_dumps_as_text(make_bloom: MakeBloom, component: type[Any]) -> None:
+    folder = make_bloom(ranker=component is BloomzRanker)
+    built = Pipeline()
+    built.add_component("it", component(folder, model_kwargs={"dtype": "float32"}, device=CPU))
+    again = Pipeline.loads(built.dumps())
+    assert (again, again.dumps()) == (built, built.dumps())
+    assert again.get_component("it").model == str(folder)  # type: ignore[attr-defined]
+    built.warm_up()
+    with pytest.raises(TypeError, match="model must be a name or a folder, but got None"):
+        component(None)
+
+
+def test_tuples_and_paths_in_parameters_dump_as_lists_and_text(tmp_path: Path) -> None:
+    fields = ("titre", "title")
+    ranker = BloomzRanker(meta_fields_to_embed=fields, prefix_cache="1MB", prefix_cache_folder=tmp_path)  # type: ignore[arg-type]
+    built = Pipeline()
+    built.add_component("ranker", ranker)
+    again = Pipeline.loads(built.dumps()).get_component("ranker")
+    assert again.meta_fields_to_embed == list(fields)  # type: ignore[attr-defined]
+    assert again.prefix_cache_folder == str(tmp_path)  # type: ignore[attr-defined]
+
+
+def test_the_documents_that_lost_their_end_are_handed_over(tiny_bloom: Path, caplog: pytest.LogCaptureFixture) -> None:
+    embedder = BloomzDocumentEmbedder(str(tiny_bloom), device=CPU, progress_bar=False, max_length=5)
+    told: list[list[Document]] = []
+    with caplog.at_level(logging.WARNING):
+        vectors = embedder.embed(documents(), on_truncated=told.append)
+        assert caplog.records == [], "who asks to be told needs no warning"
+        assert told == [[document for document in documents() if document.content not in ("", "é")]]
+        np.testing.assert_array_equal(embedder.embed(documents()), vectors)
+    assert [record.getMessage() for record in caplog.records] == [
+        "3 of 5 texts were longer than 5 tokens and lost their end"
+    ]
+    embedder.embed([Document(content="é")], on_truncated=told.append)
+    assert len(told) == 1

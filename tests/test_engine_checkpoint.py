@@ -152,13 +152,27 @@ def test_loads_side_by_side_keep_their_dtypes(make_bloom: MakeBloom) -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_a_retriever_loads_from_a_ranker_and_from_a_language_model(make_bloom: MakeBloom) -> None:
-    ranker = make_bloom(ranker=True)
-    body = embed(ranker).model
-    torch.testing.assert_close(body.ln_f.weight, rank(ranker).model.transformer.ln_f.weight)
+def test_a_retriever_loads_from_a_language_model(make_bloom: MakeBloom) -> None:
     folder = make_bloom()
-    BloomForCausalLM(body.config).save_pretrained(folder)
+    BloomForCausalLM(embed(folder).model.config).save_pretrained(folder)
     assert Encoder(embed(folder)).encode(["été", "summer"]).shape == (2, 24)
+    with pytest.raises(
+        CheckpointError, match=r"is a retriever or a language model \(no classification head\), but a ran"
+    ):
+        rank(folder)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_ranker_is_no_retriever_nor_the_reverse(make_bloom: MakeBloom, edit_config: EditConfig, said: bool) -> None:
+    """By the architecture that the configuration names, and without one by the weights."""
+    retriever, ranker = make_bloom(), make_bloom(ranker=True)
+    for folder in () if said else (retriever, ranker):
+        edit_config(folder, architectures=None)
+    with pytest.raises(CheckpointError, match=r"is a ranker .*a retriever is needed here: .*tiny-fr-en-retriever"):
+        embed(ranker)
+    with pytest.raises(CheckpointError, match=r"is a retriever .*a ranker is needed here.*tiny-fr-en-ranker"):
+        rank(retriever)
+    assert embed(retriever).model.config.n_layer == rank(ranker).model.config.n_layer == 2
 
 
 @pytest.mark.parametrize(
@@ -191,7 +205,7 @@ def test_an_unclear_label_is_an_error(make_bloom: MakeBloom, edit_config: EditCo
 
 
 def test_what_is_not_usable_is_named(make_bloom: MakeBloom, edit_config: EditConfig, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="A ranker needs a classification head"):
+    with pytest.raises(CheckpointError, match="a ranker is needed here, with a classification head"):
         rank(make_bloom(id2label={0: "LABEL_0", 1: "LABEL_1"}))
     with pytest.raises(CheckpointError, match=r"cannot load 'nobody/nothing'.*Hugging Face Hub"):
         open_checkpoint("nobody/nothing", "embed", settings=LoadSettings(local_files_only=True))
@@ -264,6 +278,20 @@ def test_closing_while_another_opens_leaves_one_copy(make_bloom: MakeBloom) -> N
     assert errors == []
     gc.collect()
     assert not [key for key in module._shelf if str(folder) in key]
+
+
+def test_closing_what_was_never_loaded_imports_nothing() -> None:
+    code = (
+        "import sys;"
+        "from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder, BloomzTextEmbedder;"
+        "from haystack_integrations.components.rankers.bloomz import BloomzRanker;"
+        "components = [BloomzDocumentEmbedder(), BloomzTextEmbedder(), BloomzRanker()];"
+        "before = set(sys.modules);"
+        "[component.close() for component in components];"
+        "print(sorted(set(sys.modules) - before), 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] False"
 
 
 def test_importing_the_components_does_not_import_transformers() -> None:

@@ -15,7 +15,7 @@ from haystack_integrations.common.bloomz.checkpoint import Checkpoint, LoadSetti
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.packing import pack, plan_batches
 from haystack_integrations.common.bloomz.scorer import Scorer
-from haystack_integrations.common.bloomz.tokens import tokenize, tokenize_pairs
+from haystack_integrations.common.bloomz.tokens import special_tokens, tokenize, tokenize_pairs
 
 MakeBloom = Callable[..., Path]
 
@@ -55,10 +55,10 @@ def test_texts_and_pairs_equal_the_hugging_face_tokenizer(
 
 def test_truncated_texts_are_counted(checkpoint: Checkpoint) -> None:
     full = tokenize(checkpoint.tokenizer, TEXTS, max_length=2048, empty_token=2)
-    assert full.truncated == 0
+    assert full.truncated == []
     longest = max(map(len, full.token_ids))
     cut = tokenize(checkpoint.tokenizer, TEXTS, max_length=longest - 1, empty_token=2)
-    assert cut.truncated == sum(len(ids) == longest for ids in full.token_ids) > 0
+    assert cut.truncated == [place for place, ids in enumerate(full.token_ids) if len(ids) == longest] != []
 
 
 def test_an_empty_text_becomes_the_end_of_text_token(make_bloom: MakeBloom) -> None:
@@ -80,7 +80,7 @@ def test_lone_surrogates_are_read_as_question_marks(checkpoint: Checkpoint) -> N
 
 def test_a_text_of_a_million_characters(checkpoint: Checkpoint) -> None:
     long = tokenize(checkpoint.tokenizer, ["été summer " * 90_910], max_length=2048, empty_token=2)
-    assert long.truncated == 1
+    assert long.truncated == [0]
     assert len(long.token_ids[0]) == 2048
 
 
@@ -90,9 +90,52 @@ def test_a_word_of_a_million_characters(checkpoint: Checkpoint) -> None:
     assert np.isfinite(scores).all()
 
 
-def test_a_question_that_fills_max_length_is_refused(checkpoint: Checkpoint) -> None:
-    with pytest.raises(ValueError, match="shorten the question or raise max_length"):
-        tokenize_pairs(checkpoint.tokenizer, [("La Seine", "Where is it? " * 5)], max_length=10, empty_token=2)
+@pytest.mark.parametrize("max_length", [16, 17, 40])
+def test_a_question_too_long_loses_its_end_and_a_context_keeps_a_quarter(
+    checkpoint: Checkpoint, max_length: int
+) -> None:
+    tokenizer, question = checkpoint.tokenizer, "Où est-ce ? Where is it? " * 9
+    special = special_tokens(tokenizer, pair=True)
+    room = max_length - sum(map(len, special))
+    contexts = ["La Seine coule à Paris, au bord de la Seine. " * 3, "é", ""]
+    pairs = [(context, question) for context in contexts]
+    joined = tokenize_pairs(tokenizer, pairs, max_length=max_length, empty_token=2)
+    asked = tokenizer.encode(question, add_special_tokens=False).ids
+    for context, ids, kept in zip(contexts, lists(joined.token_ids), joined.kept, strict=True):
+        body = tokenizer.encode(context, add_special_tokens=False).ids[: room // 4]
+        expected = special.before + body + special.between + asked[: room - len(body)] + special.after
+        assert ids == expected
+        assert kept == len(special.before) + len(body)
+        assert len(ids) == max_length
+    assert (joined.truncated, joined.truncated_questions) == (1, 1)
+    with pytest.raises(ValueError, match="shorten the question, raise max_length, or let it be cut"):
+        tokenize_pairs(tokenizer, pairs, max_length=max_length, empty_token=2, cut_questions=False)
+    long_enough = len(asked) + room // 4 + sum(map(len, special))
+    whole = tokenize_pairs(tokenizer, pairs, max_length=2 * long_enough, empty_token=2, cut_questions=False)
+    assert (whole.truncated, whole.truncated_questions) == (0, 0)
+
+
+def test_a_pair_needs_room_for_two_tokens(checkpoint: Checkpoint) -> None:
+    room = sum(map(len, special_tokens(checkpoint.tokenizer, pair=True)))
+    with pytest.raises(ValueError, match=f"leave room for a context and a question, but got {room + 1}"):
+        tokenize_pairs(checkpoint.tokenizer, [("é", "où")], max_length=room + 1, empty_token=2)
+
+
+def test_a_pair_scores_alike_whatever_is_ranked_beside_it(
+    checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the question is cut; in one warning a call."""
+    scorer = Scorer(checkpoint, max_length=40)
+    question, contexts = "Bonjour, où est la Seine ? " * 20, ["La Seine. " * 30, "Paris", "The Eiffel tower " * 9]
+    with caplog.at_level(logging.WARNING):
+        together = scorer.score(question, contexts)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the question was too long to be ranked within 40 tokens and lost its end, as did 2 of 3 contexts"
+    ]
+    alone = [scorer.score(question, [context])[0] for context in contexts]
+    np.testing.assert_allclose(together, alone, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match=r"a question of .* shorten the question"):
+        Scorer(checkpoint, max_length=40, cut_questions=False).score(question, contexts)
 
 
 def test_max_length_must_leave_room_for_a_token(checkpoint: Checkpoint) -> None:

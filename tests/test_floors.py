@@ -11,6 +11,7 @@ ENGINE_PACKAGE = "haystack_integrations.common.bloomz"
 
 FLOORS = {
     "__init__": 0,
+    "forking": 0,
     "int8": 0,
     "linear": 0,
     "checkpoint": 0,

@@ -1,5 +1,7 @@
 """The ranker as users of Haystack meet it."""
 
+import logging
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -53,6 +55,8 @@ EVERY_PARAMETER: dict[str, Any] = {
     "prefix_cache_folder": "kept",
     "prefix_cache_dtype": "int8",
     "score_prior": 0.5,
+    "truncate": False,
+    "merge_copies": True,
 }
 
 
@@ -269,10 +273,65 @@ def test_an_empty_question_scores_the_document_alone(tiny_ranker: Path, ranker: 
     assert score == pytest.approx(by_pipeline(tiny_ranker, "", ["Paris"])[0], abs=1e-5)
 
 
-def test_an_empty_document_counts_as_an_empty_text(ranker: BloomzRanker) -> None:
-    nothing = ranker.run(query="Où ?", documents=[Document(id="a"), Document(id="b", content="")])["documents"]
-    assert nothing[0].score == nothing[1].score
-    assert np.isfinite(ranker.run(query="", documents=[Document()])["documents"][0].score)
+@pytest.mark.parametrize(
+    "blank", [None, "", "  \n\t ", "----- . . . -----", "\u200b\u00ad", "…", "| | |", "\ufffd\ufffd"]
+)
+def test_a_document_without_text_is_left_out(ranker: BloomzRanker, blank: str | None) -> None:
+    """Also where the model would put it first, without a threshold, and for want of anything else."""
+    empty = Document(id="blank", content=blank, meta={"page_number": 7})
+    for question in (QUESTION, ""):
+        found = ranker.run(query=question, documents=[empty, *documents()])["documents"]
+        assert sorted(document.content for document in found) == sorted(TEXTS)
+        assert ranker.run(query=question, documents=[empty], score_threshold=-1e9, scale_score=False) == {
+            "documents": []
+        }
+
+
+def test_a_title_that_the_model_reads_is_text(tiny_ranker: Path) -> None:
+    scanned = Document(id="page", content=None, meta={"titre": "Bail"})
+    titled = BloomzRanker(str(tiny_ranker), device=CPU, meta_fields_to_embed=["titre"])
+    assert [document.id for document in titled.run(query="Où ?", documents=[scanned])["documents"]] == ["page"]
+
+
+def test_copies_of_a_text_take_one_place(tiny_ranker: Path, ranker: BloomzRanker) -> None:
+    composed, decomposed = "Le siège est à Rennes.", unicodedata.normalize("NFD", "Le siège  est à\nRennes.")
+    copies = [
+        Document(id=f"copie-{n}", content=text, meta={"file_path": f"copie-{n}/mentions.txt"})
+        for n, text in enumerate([composed, composed, decomposed, composed, composed])
+    ]
+    found = [*copies[:2], *documents(), *copies[2:]]
+    separate = ranker.run(query=QUESTION, documents=found, top_k=20)["documents"]
+    assert len(separate) == 11, "off unless asked for"
+    assert not any("copies" in document.meta for document in separate)
+    merging = BloomzRanker(str(tiny_ranker), device=CPU, merge_copies=True)
+    merged = merging.run(query=QUESTION, documents=found, top_k=20)["documents"]
+    best, *others = [document for document in separate if document.id.startswith("copie-")]
+    assert [document.id for document in merged] == [
+        document.id for document in separate if document == best or not document.id.startswith("copie-")
+    ], "the others keep their places"
+    kept = next(document for document in merged if document.id == best.id)
+    assert kept.score == best.score == max(document.score for document in (best, *others))
+    assert kept.meta == {**best.meta, "copies": [{**other.meta, "id": other.id} for other in others]}
+    for top_k in (1, 7, 9):
+        few = merging.run(query=QUESTION, documents=found, top_k=top_k)["documents"]
+        assert few == merged[:top_k], "top_k counts distinct texts"
+    bar = sorted((document.score for document in merged), reverse=True)[2]
+    assert merging.run(query=QUESTION, documents=found, score_threshold=bar)["documents"] == merged[:3]
+
+
+def test_a_question_too_long_is_cut_with_one_warning(
+    tiny_ranker: Path, ranker: BloomzRanker, caplog: pytest.LogCaptureFixture
+) -> None:
+    mail = "Bonjour, où est la tour Eiffel ? Hello, where is the Eiffel tower? " * 200
+    with caplog.at_level(logging.WARNING):
+        ranked = ranker.run(query=mail, documents=documents())["documents"]
+    assert sorted(document.content for document in ranked) == sorted(TEXTS)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the question was too long to be ranked within 2048 tokens and lost its end"
+    ]
+    strict = BloomzRanker(str(tiny_ranker), device=CPU, truncate=False)
+    with pytest.raises(ValueError, match=r"a question of \d+ tokens leaves too little room .* shorten the question"):
+        strict.run(query=mail, documents=documents())
 
 
 def test_no_document_needs_no_model_but_arguments_are_checked() -> None:
@@ -286,6 +345,9 @@ def test_no_document_needs_no_model_but_arguments_are_checked() -> None:
             BloomzRanker(top_k=wrong)
     with pytest.raises(TypeError, match="BloomzRanker expects a string as query, but got list"):
         ranker.run(query=[QUESTION], documents=[])  # type: ignore[arg-type]
+    for strange in ("3", 2.5):
+        with pytest.raises(TypeError, match=f"top_k must be a whole number, but got {strange!r}"):
+            ranker.run(query=QUESTION, documents=[], top_k=strange)  # type: ignore[arg-type]
     for documents in ("text", ["text"], None, Document()):
         with pytest.raises(TypeError, match="BloomzRanker expects a list of Documents"):
             ranker.run(query=QUESTION, documents=documents)  # type: ignore[arg-type]

@@ -127,7 +127,7 @@ def _opened(
     dimension = stored_dimension(folder)
     if dimension is None:
         # Before the store is made: a model that cannot be loaded leaves no empty store behind.
-        probe = BloomzDocumentEmbedder(model, precision=precision)
+        probe = BloomzDocumentEmbedder(model, precision=precision, progress_bar=False)
         dimension = probe.dimension
     else:
         probe = None

@@ -80,11 +80,11 @@ def ask_pipeline(
     :param ranker: cross-encoder: name on the Hugging Face Hub, local folder or bundled name.
     :param embedding_dim: numbers in a vector of ``model``.
     :param candidates: passages the retriever hands to the ranker.
-    :param top_k: most passages in the answer.
+    :param top_k: most passages in the answer; copies of the same text count once, as in ``BloomzRanker``.
     :param threshold: lowest probability of relevance, 0 to 1; None keeps all.
     :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
     :param prefix_cache_folder: where it keeps them across restarts; None keeps them in memory.
-    :param progress_bar: show one on stderr when many candidates are ranked.
+    :param progress_bar: show one on stderr while the models load, and when many candidates are ranked.
     :param hybrid: search by words (BM25) and by vectors.
     :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
     :param score_prior: how much the retriever's scores count beside the ranker: see ``BloomzRanker``.
@@ -97,7 +97,7 @@ def ask_pipeline(
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be a probability from 0 to 1, but got {threshold}")
     pipeline = Pipeline()
-    pipeline.add_component("embedder", BloomzTextEmbedder(model, precision=precision))
+    pipeline.add_component("embedder", BloomzTextEmbedder(model, precision=precision, progress_bar=progress_bar))
     retriever = QdrantEdgeHybridRetriever if hybrid else QdrantEdgeEmbeddingRetriever
     pipeline.add_component("retriever", retriever(_store(store, embedding_dim, hybrid), top_k=candidates))
     scoring = BloomzRanker(
@@ -109,6 +109,7 @@ def ask_pipeline(
         prefix_cache_folder=prefix_cache_folder,
         precision=precision,
         score_prior=score_prior,
+        merge_copies=True,
     )
     pipeline.add_component("ranker", scoring)
     pipeline.connect("embedder.embedding", "retriever.query_embedding")

@@ -6,8 +6,8 @@ closes, or is itself forgotten. Knows nothing of the forward pass or of Haystack
 
 import json
 import logging
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,7 +16,9 @@ from weakref import WeakValueDictionary
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, BloomForSequenceClassification, BloomModel, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
+from .forking import ForkSafeLock, compute_alone_after_fork
 from .int8 import Precision, check_precision
 from .linear import prepare_body
 
@@ -71,9 +73,9 @@ class Checkpoint:
 
 # The checkpoints open in this process. Weak: a user that vanishes without closing does not keep its weights alive.
 _shelf: WeakValueDictionary[str, Checkpoint] = WeakValueDictionary()
-_shelf_lock = threading.Lock()
+_shelf_lock = ForkSafeLock()
 # One load at a time: from_pretrained sets torch's default dtype for the whole process while it works.
-_loading_lock = threading.Lock()
+_loading_lock = ForkSafeLock()
 
 
 def choose_placement(
@@ -111,7 +113,13 @@ def choose_placement(
 
 
 def open_checkpoint(
-    model: str, task: Task, *, device: str | None = None, token: str | None = None, settings: LoadSettings | None = None
+    model: str,
+    task: Task,
+    *,
+    device: str | None = None,
+    token: str | None = None,
+    settings: LoadSettings | None = None,
+    progress_bar: bool = False,
 ) -> Checkpoint:
     """Load a Bloom checkpoint, or share the copy that is already open with the same settings.
 
@@ -120,9 +128,12 @@ def open_checkpoint(
     :param device: as for ``choose_placement``.
     :param token: for gated or private models on the Hub.
     :param settings: how to load.
+    :param progress_bar: show the one of transformers while it loads.
     :returns: the checkpoint; give it back with ``close_checkpoint``.
-    :raises CheckpointError: if it cannot be found, is not a Bloom, or has no ranking head.
+    :raises CheckpointError: if it cannot be found, is not a Bloom, or is a ranker where a retriever is needed, or the
+        reverse.
     """
+    compute_alone_after_fork()
     settings = settings or LoadSettings()
     dtype = _forced_dtype(settings.model_kwargs)
     placement = choose_placement(device, dtype, settings.precision)
@@ -131,7 +142,8 @@ def open_checkpoint(
         with _shelf_lock:
             checkpoint = _shelf.get(key)
         if checkpoint is None:
-            checkpoint = _load(model, task, placement, token, settings)
+            with _loading_bar(progress_bar):
+                checkpoint = _load(model, task, placement, token, settings)
             checkpoint.key = key
         with _shelf_lock:
             _shelf[key] = checkpoint
@@ -177,6 +189,20 @@ def positive_label(config: Any) -> int:  # noqa: ANN401
     return matches[0]
 
 
+@contextmanager
+def _loading_bar(shown: bool) -> Iterator[None]:
+    """Hide the bar that transformers shows while it loads; those of downloads, which last, are left alone."""
+    set_hook = getattr(transformers_logging, "set_tqdm_hook", None)  # not in the first releases of transformers 5
+    if shown or set_hook is None:
+        yield
+        return
+    before = set_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
+    try:
+        yield
+    finally:
+        set_hook(before)
+
+
 def _check_int8(device: torch.device, dtype: torch.dtype | None) -> None:
     if dtype is not None:
         raise CheckpointError(f"precision 'int8' and dtype {dtype} were both asked for: leave one of them out")
@@ -209,12 +235,13 @@ def _load(model: str, task: Task, placement: Placement, token: str | None, setti
     config = _from_hub(model, lambda: AutoConfig.from_pretrained(source, **{**(settings.config_kwargs or {}), **where}))
     if config.model_type != "bloom":
         raise CheckpointError(f"{model!r} is a {config.model_type!r} model, but only Bloom checkpoints can be loaded")
+    _check_architecture(model, task, config)
     if task == "rank":
         positive_label(config)
     wrapper = _from_hub(
         model, lambda: AutoTokenizer.from_pretrained(source, **{**(settings.tokenizer_kwargs or {}), **where})
     )
-    weights = _from_hub(model, lambda: _load_weights(source, task, config, placement, where, settings))
+    weights = _from_hub(model, lambda: _load_weights(model, source, task, config, placement, where, settings))
     logger.info("%s: %s", model, placement.reason)
     return Checkpoint(
         name=model,
@@ -226,7 +253,31 @@ def _load(model: str, task: Task, placement: Placement, token: str | None, setti
     )
 
 
+def _check_architecture(model: str, task: Task, config: Any) -> None:  # noqa: ANN401
+    """Refuse by what the configuration says, before gigabytes of weights are read; one that says nothing passes."""
+    named = list(getattr(config, "architectures", None) or [])
+    if task == "embed" and any(name.endswith("ForSequenceClassification") for name in named):
+        raise CheckpointError(_is_a_ranker(model, named[0]))
+    if task == "rank" and "BloomModel" in named:
+        raise CheckpointError(_is_no_ranker(model, "a retriever (BloomModel)"))
+
+
+def _is_a_ranker(model: str, why: str) -> str:
+    return (
+        f"{model!r} is a ranker ({why}), but a retriever is needed here: use it as the ranker, and for the retriever "
+        f"{BUNDLED_RETRIEVER}, cmarkea/bloomz-560m-retriever-v2 or one of your own"
+    )
+
+
+def _is_no_ranker(model: str, what: str) -> str:
+    return (
+        f"{model!r} is {what}, but a ranker is needed here, with a classification head: use {BUNDLED_RANKER}, "
+        "cmarkea/bloomz-560m-reranking or one of your own"
+    )
+
+
 def _load_weights(
+    model: str,
     source: str,
     task: Task,
     config: Any,  # noqa: ANN401
@@ -241,18 +292,23 @@ def _load_weights(
     dtype = "auto" if settings.precision == "int8" else placement.dtype
     options = {**kwargs, **where, "config": config, "dtype": dtype, "weights_only": True}
     weights, report = architecture.from_pretrained(source, **options, output_loading_info=True)
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise CheckpointError(
-            f"{source!r} lacks {len(missing)} weights of a {architecture.__name__} (first: {missing[0]}): "
-            + ("is it a retriever? A ranker needs a classification head" if task == "rank" else "is it complete?")
-        )
+    _check_keys(model, task, sorted(report["missing_keys"]), report["unexpected_keys"])
     if "device_map" not in kwargs:
         weights = weights.to(placement.device)
     weights = weights.eval().requires_grad_(False)
     if placement.device.type == "cpu" and prepare_body(weights.base_model, settings.precision):
         _leave_file(weights)
     return weights
+
+
+def _check_keys(model: str, task: Task, missing: list[str], unexpected: Collection[str]) -> None:
+    """Refuse by the weights themselves what the configuration has let pass."""
+    if task == "embed" and "score.weight" in unexpected:
+        raise CheckpointError(_is_a_ranker(model, "its weights have a classification head"))
+    if task == "rank" and missing == ["score.weight"]:
+        raise CheckpointError(_is_no_ranker(model, "a retriever or a language model (no classification head)"))
+    if missing:
+        raise CheckpointError(f"{model!r} lacks {len(missing)} weights (first: {missing[0]}): is it complete?")
 
 
 def _leave_file(weights: PreTrainedModel) -> None:

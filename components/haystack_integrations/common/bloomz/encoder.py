@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 Progress = Callable[[int], Any]
+OnTruncated = Callable[[list[int]], Any]
 Places = npt.NDArray[np.int64]
 
 WINDOW = 4096  # texts tokenised and length-sorted together: bounds the memory of a long list
@@ -45,17 +46,26 @@ class Encoder:
         """H, numbers in a vector."""
         return int(self.checkpoint.model.config.hidden_size)
 
-    def encode(self, texts: Sequence[str], *, normalize: bool = True, progress: Progress | None = None) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        normalize: bool = True,
+        progress: Progress | None = None,
+        on_truncated: OnTruncated | None = None,
+    ) -> Vectors:
         """Embed texts.
 
         :param texts: B texts; one without any token (empty, white space) embeds as the end-of-text token.
         :param normalize: give unit vectors; False gives the raw hidden states (L2 distance of the v1 retrievers).
         :param progress: called with the number of texts done, after each batch.
+        :param on_truncated: called with the positions of the texts that lost their end, if any did; None logs one
+            warning.
         :returns: (B, H) float32, in the order of the texts.
         :raises FloatingPointError: if the model gives a value that is not finite.
         """
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        truncated = 0
+        truncated: list[int] = []
         for start in range(0, len(texts), WINDOW):
             tokens = tokenize(
                 self.checkpoint.tokenizer,
@@ -63,12 +73,15 @@ class Encoder:
                 max_length=self.max_length,
                 empty_token=self.checkpoint.empty_token,
             )
-            truncated += tokens.truncated
+            truncated += [start + place for place in tokens.truncated]
             for places, states in last_states_in_batches(self.checkpoint, tokens.token_ids, self.batch_tokens):
                 vectors[start + places] = states
                 if progress:
                     progress(len(places))
-        warn_truncated(truncated, len(texts), "texts", self.max_length)
+        if on_truncated is None:
+            warn_truncated(len(truncated), len(texts), "texts", self.max_length)
+        elif truncated:
+            on_truncated(truncated)
         if normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors

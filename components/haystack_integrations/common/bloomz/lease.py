@@ -6,12 +6,14 @@ only that a device can name itself and a secret can be read. Importing this file
 
 import asyncio
 import inspect
-import threading
+import os
 from abc import abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 
+from .forking import ForkSafeLock
 from .int8 import Precision, check_precision
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class EngineHolder(Generic[Engine]):
     max_length: int | None
     batch_tokens: int = 2048
     precision: Precision | None
+    progress_bar: bool
 
     _engine: Engine | None = None
 
@@ -74,12 +77,12 @@ class EngineHolder(Generic[Engine]):
 
     def close(self) -> None:
         """Give the model back; its memory is freed when the last user has. A later ``run`` loads it again."""
-        from .checkpoint import close_checkpoint
-
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is None:
             return
+        from .checkpoint import close_checkpoint  # after the look: it imports transformers
+
         on_cuda = engine.checkpoint.placement.device.type == "cuda"
         close_checkpoint(engine.checkpoint)
         del engine  # before the cache is emptied, else the weights are still in use
@@ -111,16 +114,20 @@ class EngineHolder(Generic[Engine]):
                 config_kwargs=self.config_kwargs,
                 precision=self.precision,
             ),
+            progress_bar=self.progress_bar,
         )
 
     def _prepare(self) -> None:
         """Refuse at the door what would fail at the first run, and make the lock.
 
-        :raises TypeError: if device or token is a bare string.
+        :raises TypeError: if the model is neither a string nor a path, or device or token is a bare string.
         :raises ValueError: if the device is a map of devices, a number of tokens is not positive, or the precision is
             not known.
         """
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
+        if not isinstance(self.model, str | os.PathLike):
+            raise TypeError(f"model must be a name or a folder, but got {self.model!r}: use a string or a pathlib.Path")
+        self.model = os.fspath(self.model)
         if self.device is not None and not hasattr(self.device, "to_torch_str"):
             raise TypeError(
                 f"device must be a ComponentDevice or None, but got {self.device!r}: "
@@ -147,4 +154,6 @@ class EngineHolder(Generic[Engine]):
 def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, torch.dtype) else value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, torch.dtype | Path) else value

@@ -7,7 +7,6 @@ a cache. Knows neither models nor texts.
 
 import logging
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 
+from .forking import ForkSafeLock
 from .prefix_states import PrefixShape, PrefixStates, empty_states
 from .prefix_store import FILE_OVERHEAD, PrefixFolder
 
@@ -80,7 +80,7 @@ class PrefixCache:
         self.budget = budget
         self._folder = folder
         self._writes = folder is not None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # the longest unused first
         self._being_made: dict[str, int] = {}  # bytes
         self._bytes = self._hits = self._misses = self._evictions = 0

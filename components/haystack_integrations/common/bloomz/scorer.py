@@ -4,6 +4,7 @@ The context comes first and the question second, joined without a separator of o
 token. Source: model card of cmarkea/bloomz-560m-reranking. Knows nothing of Haystack.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from .checkpoint import Checkpoint, CheckpointError, positive_label
 from .encoder import Places, Progress, Vectors, last_states_in_batches, warn_truncated
 from .prefix_batches import Pieces, PrefixBatches, PrefixSettings
 from .tokens import TokenIds, TokenizedPairs, tokenize_contexts, tokenize_pairs
+
+logger = logging.getLogger(__name__)
 
 
 class Scorer:
@@ -25,19 +28,22 @@ class Scorer:
         max_length: int | None = None,
         batch_tokens: int = 2048,
         prefix_settings: PrefixSettings | None = None,
+        cut_questions: bool = True,
     ) -> None:
         """Read the head.
 
         :param checkpoint: weights and tokenizer.
-        :param max_length: tokens kept of a pair, the cut falling on the context; None takes the checkpoint's own.
+        :param max_length: tokens kept of a pair, the cut falling on the context first; None takes the checkpoint's own.
         :param batch_tokens: tokens computed together.
         :param prefix_settings: keep what contexts gave, for the next question; None keeps nothing.
+        :param cut_questions: whether a question too long for the model loses its end; False raises.
         :raises CheckpointError: if the head holds a value that is not finite.
         :raises ValueError: if the folder of the prefix cache cannot be made.
         """
         self.checkpoint = checkpoint
         self.max_length = max_length if max_length is not None else checkpoint.max_length
         self.batch_tokens = batch_tokens
+        self.cut_questions = cut_questions
         head = checkpoint.model.score.weight.detach().float().cpu().numpy()  # (2, H)
         positive = positive_label(checkpoint.model.config)
         self._direction = head[positive] - head[1 - positive]  # (H,): Bloom's head has no bias
@@ -51,7 +57,7 @@ class Scorer:
     def score(self, question: str, contexts: Sequence[str], *, progress: Progress | None = None) -> Vectors:
         """Score the contexts of one question.
 
-        :param question: never cut.
+        :param question: one too long loses its end, as far as a context keeps its quarter.
         :param contexts: K contexts; the end of one that is too long is cut.
         :param progress: called with the number of pairs done, after each batch.
         :returns: (K,) float32 log-odds, logit of relevance minus the other logit; ``probabilities`` maps them to 0..1.
@@ -64,13 +70,17 @@ class Scorer:
         :param pairs: B pairs (context, question).
         :param progress: called with the number of pairs done, after each batch.
         :returns: (B,) float32 log-odds, in the order of the pairs.
-        :raises ValueError: if a question alone fills ``max_length``.
+        :raises ValueError: if a question is too long and ``cut_questions`` is False.
         :raises FloatingPointError: if the model gives a value that is not finite.
         """
         tokens = tokenize_pairs(
-            self.checkpoint.tokenizer, pairs, max_length=self.max_length, empty_token=self.checkpoint.empty_token
+            self.checkpoint.tokenizer,
+            pairs,
+            max_length=self.max_length,
+            empty_token=self.checkpoint.empty_token,
+            cut_questions=self.cut_questions,
         )
-        warn_truncated(tokens.truncated, len(pairs), "contexts", self.max_length)
+        self._warn_truncated(tokens)
         log_odds = np.empty(len(pairs), dtype=np.float32)
         for places, states in self._last_states(tokens):
             log_odds[places] = states @ self._direction
@@ -92,6 +102,20 @@ class Scorer:
         if progress:
             progress(len(ids) - len(filled))
         self.prefixes.warm(filled, progress)
+
+    def _warn_truncated(self, tokens: TokenizedPairs) -> None:
+        """Say in one warning a call what lost its end."""
+        if tokens.truncated_questions:
+            total, questions = len(tokens.token_ids), tokens.truncated_questions
+            logger.warning(
+                "%s too long to be ranked within %d tokens and lost %s end%s",
+                "the question was" if questions == 1 else f"{questions} questions were",
+                self.max_length,
+                "its" if questions == 1 else "their",
+                f", as did {tokens.truncated} of {total} contexts" if tokens.truncated else "",
+            )
+        else:
+            warn_truncated(tokens.truncated, len(tokens.token_ids), "contexts", self.max_length)
 
     def _last_states(self, tokens: TokenizedPairs) -> Iterator[tuple[Places, Vectors]]:
         """Run through the prefix cache what has a context and, before the padding, a question; the rest whole."""

@@ -23,14 +23,14 @@ class SpecialTokens(NamedTuple):
 
 
 class TokenizedTexts(NamedTuple):
-    """Token ids of B texts, and how many texts lost their end to ``max_length``."""
+    """Token ids of B texts, and the positions of those that lost their end to ``max_length``."""
 
     token_ids: list[TokenIds]
-    truncated: int
+    truncated: list[int]
 
 
 class TokenizedPairs(NamedTuple):
-    """Token ids of B pairs, and how many contexts lost their end to ``max_length``.
+    """Token ids of B pairs, and how many contexts and how many distinct questions lost their end to ``max_length``.
 
     The first ``kept`` ids of a pair are those of ``contexts``, which holds as much of each context as the shortest
     question would leave room for; pairs with the same context share one array.
@@ -40,6 +40,7 @@ class TokenizedPairs(NamedTuple):
     contexts: list[TokenIds]
     kept: list[int]
     truncated: int
+    truncated_questions: int
 
 
 def special_tokens(tokenizer: Tokenizer, *, pair: bool) -> SpecialTokens:
@@ -74,41 +75,55 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, max_length: int, emp
     bodies = _encode(tokenizer, texts)
     empty = [] if special.before or special.after else [empty_token]
     token_ids = [_ids(special.before, body[:room] or empty, special.after) for body in bodies]
-    return TokenizedTexts(token_ids, sum(len(body) > room for body in bodies))
+    return TokenizedTexts(token_ids, [place for place, body in enumerate(bodies) if len(body) > room])
 
 
 def tokenize_pairs(
-    tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], *, max_length: int, empty_token: int
+    tokenizer: Tokenizer,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    max_length: int,
+    empty_token: int,
+    cut_questions: bool = True,
 ) -> TokenizedPairs:
-    """Join each context and its question, the context first; only the context is ever cut.
+    """Join each context and its question, the context first.
+
+    A pair that is too long loses the end of its context, down to a quarter of the room for both, and only then the end
+    of its question: what is left of a long question still meets enough of a context to be compared with.
 
     :param tokenizer: a fast tokenizer without truncation or padding set.
     :param pairs: B pairs (context, question), in the order the Bloomz rerankers were trained with.
     :param max_length: most tokens of a pair, special tokens counted.
     :param empty_token: the id that stands for a pair without any token.
+    :param cut_questions: False raises where a question would lose its end.
     :returns: B arrays of 1..max_length token ids.
-    :raises ValueError: if a question alone fills ``max_length``.
+    :raises ValueError: if ``max_length`` leaves no room for two tokens, or a question is too long and must not be cut.
     Source: model card of cmarkea/bloomz-560m-reranking (text = context, text_pair = question).
     """
     special = special_tokens(tokenizer, pair=True)
+    room = max_length - sum(map(len, special))
+    if room < 2:
+        raise ValueError(f"max_length must leave room for a context and a question, but got {max_length}")
     bodies = _encode_distinct(tokenizer, [context for context, _ in pairs])
     questions = _encode_distinct(tokenizer, [question for _, question in pairs])
     contexts = {text: _beginning(special, body, max_length) for text, body in bodies.items()}
-    tails = {text: _ids(special.between, question, special.after) for text, question in questions.items()}
-    token_ids, kept, truncated = [], [], 0
+    token_ids, kept, truncated, cut = [], [], 0, set()
     for context, question in pairs:
-        beginning, tail = contexts[context], tails[question]
-        room = max_length - len(tail)
-        if room - len(special.before) < 1:
-            raise ValueError(
-                f"a question of {len(questions[question])} tokens leaves no room for a context within "
-                f"max_length={max_length}: shorten the question or raise max_length"
-            )
-        truncated += len(special.before) + len(bodies[context]) > room
-        kept.append(min(len(beginning), room))
-        ids = np.concatenate([beginning[:room], tail])
+        asked = questions[question]
+        tail_length = min(len(asked), room - min(len(bodies[context]), max(room // 4, 1)))
+        if tail_length < len(asked):
+            cut.add(question)
+            if not cut_questions:
+                raise ValueError(
+                    f"a question of {len(asked)} tokens leaves too little room for a context within "
+                    f"max_length={max_length}: shorten the question, raise max_length, or let it be cut (truncate=True)"
+                )
+        truncated += len(bodies[context]) > room - tail_length
+        beginning = contexts[context][: len(special.before) + room - tail_length]
+        kept.append(len(beginning))
+        ids = np.concatenate([beginning, _ids(special.between, asked[:tail_length], special.after)])
         token_ids.append(ids if len(ids) else np.asarray([empty_token], dtype=np.int64))
-    return TokenizedPairs(token_ids, [contexts[context] for context, _ in pairs], kept, truncated)
+    return TokenizedPairs(token_ids, [contexts[context] for context, _ in pairs], kept, truncated, len(cut))
 
 
 def tokenize_contexts(tokenizer: Tokenizer, contexts: Sequence[str], *, max_length: int) -> list[TokenIds]:

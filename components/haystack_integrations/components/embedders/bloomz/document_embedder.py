@@ -1,6 +1,8 @@
 """Documents -> documents with vectors: a Haystack component around the engine's ``Encoder``."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +36,7 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
 
     def __init__(
         self,
-        model: str = "cmarkea/bloomz-560m-retriever-v2",
+        model: str | PathLike[str] = "cmarkea/bloomz-560m-retriever-v2",
         *,
         device: ComponentDevice | None = None,
         token: Secret | None = _TOKEN,
@@ -60,7 +62,7 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         :param token: for gated or private models on the Hub.
         :param prefix: put before each text; the published models were trained without.
         :param suffix: put after each text; the published models were trained without.
-        :param progress_bar: show one on stderr.
+        :param progress_bar: show one on stderr, while the model loads too.
         :param normalize_embeddings: give unit vectors; False gives raw ones, for the L2 distance of the v1 retrievers.
         :param local_files_only: never ask the Hub, take what is on disk.
         :param model_kwargs: more arguments for loading the weights, for instance ``{"dtype": "float32"}``.
@@ -74,9 +76,9 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
         :raises ValueError: if a number of tokens is not positive or ``device`` is a map of devices.
-        :raises TypeError: if ``device`` or ``token`` is a bare string.
+        :raises TypeError: if ``model`` is no name or path, or ``device`` or ``token`` is a bare string.
         """
-        self.model = model
+        self.model = model  # type: ignore[assignment]  # a path becomes text below
         self.device = device
         self.token = token
         self.prefix = prefix
@@ -121,18 +123,22 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         embedded = [replace(doc, embedding=row.tolist()) for doc, row in zip(documents, vectors, strict=True)]
         return {"documents": embedded}
 
-    def embed(self, documents: list[Document]) -> npt.NDArray[np.float32]:
+    def embed(
+        self, documents: list[Document], *, on_truncated: Callable[[list[Document]], Any] | None = None
+    ) -> npt.NDArray[np.float32]:
         """Embed documents in bulk: the vectors as one array, eight times smaller than lists of floats.
 
         :param documents: at least one loads the model; none is changed.
+        :param on_truncated: called with the documents that lost their end, if any did; None logs one warning.
         :returns: (B, H) float32, in the order of the documents.
         :raises TypeError: if ``documents`` is not a list of Documents.
         """
         _check_documents(documents)
         texts = [self.prefix + self._text(document) + self.suffix for document in documents]
         encoder = self._warm_engine()
+        named = None if on_truncated is None else lambda places: on_truncated([documents[place] for place in places])
         with tqdm(total=len(texts), desc="Embedding documents", unit="doc", disable=not self.progress_bar) as bar:
-            return encoder.encode(texts, normalize=self.normalize_embeddings, progress=bar.update)
+            return encoder.encode(texts, normalize=self.normalize_embeddings, progress=bar.update, on_truncated=named)
 
     def _text(self, document: Document) -> str:
         fields = self.meta_fields_to_embed or []

@@ -1,5 +1,6 @@
 """Question -> vector: a Haystack component around the engine's ``Encoder``."""
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from haystack import component, default_from_dict, default_to_dict
@@ -29,7 +30,7 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
 
     def __init__(
         self,
-        model: str = "cmarkea/bloomz-560m-retriever-v2",
+        model: str | PathLike[str] = "cmarkea/bloomz-560m-retriever-v2",
         *,
         device: ComponentDevice | None = None,
         token: Secret | None = _TOKEN,
@@ -43,6 +44,7 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
         revision: str | None = None,
         max_length: int | None = None,
         precision: Precision | None = None,
+        progress_bar: bool = True,
     ) -> None:
         """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
 
@@ -60,10 +62,11 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
         :param max_length: tokens kept of a text, whose end is cut; None takes the model's ``seq_length``, else 2048.
         :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
+        :param progress_bar: show one on stderr while the model loads.
         :raises ValueError: if ``max_length`` is not positive or ``device`` is a map of devices.
-        :raises TypeError: if ``device`` or ``token`` is a bare string.
+        :raises TypeError: if ``model`` is no name or path, or ``device`` or ``token`` is a bare string.
         """
-        self.model = model
+        self.model = model  # type: ignore[assignment]  # a path becomes text below
         self.device = device
         self.token = token
         self.prefix = prefix
@@ -76,6 +79,7 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
         self.revision = revision
         self.max_length = max_length
         self.precision = precision
+        self.progress_bar = progress_bar
         self._prepare()
 
     def _build(self) -> "Encoder":

@@ -1,7 +1,7 @@
 """Question and documents -> ranked documents: a Haystack component around the engine's ``Scorer``."""
 
-from collections.abc import Iterable
 from dataclasses import replace
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.passages import passage_text
 from haystack_integrations.common.bloomz.prefix_cache import parse_bytes
 from haystack_integrations.common.bloomz.prefix_states import STORE_DTYPES, StoreDtype
+from haystack_integrations.components.rankers.bloomz.distinct import best_of_each_id, has_text, merged_copies
 
 if TYPE_CHECKING:
     from haystack_integrations.common.bloomz.scorer import Scorer
@@ -39,7 +40,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
 
     def __init__(
         self,
-        model: str = "cmarkea/bloomz-560m-reranking",
+        model: str | PathLike[str] = "cmarkea/bloomz-560m-reranking",
         *,
         device: ComponentDevice | None = None,
         token: Secret | None = _TOKEN,
@@ -62,9 +63,11 @@ class BloomzRanker(EngineHolder["Scorer"]):
         batch_tokens: int = 2048,
         precision: Precision | None = None,
         prefix_cache: int | str | None = None,
-        prefix_cache_folder: str | None = None,
+        prefix_cache_folder: str | PathLike[str] | None = None,
         prefix_cache_dtype: StoreDtype = "float16",
         score_prior: float = 0.0,
+        truncate: bool = True,
+        merge_copies: bool = False,
     ) -> None:
         """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
 
@@ -86,9 +89,9 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :param config_kwargs: more arguments for loading the configuration.
         :param revision: branch, tag or commit on the Hub.
         :param local_files_only: never ask the Hub, take what is on disk.
-        :param progress_bar: show one on stderr when more than 200 documents are ranked.
-        :param max_length: tokens kept of a pair; only the end of the document is cut, never the question. None takes
-            the model's ``seq_length``, else 2048.
+        :param progress_bar: show one on stderr while the model loads, and when more than 200 documents are ranked.
+        :param max_length: tokens kept of a pair; the end of the document is cut, and of a question that leaves it less
+            than a quarter. None takes the model's ``seq_length``, else 2048.
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
         :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
@@ -102,12 +105,16 @@ class BloomzRanker(EngineHolder["Scorer"]):
             by ``score_prior * (1 - score / best)``, where best is the highest and none counts below 0; nothing is if
             best <= 0. 0, as the published models were measured, leaves the ranker alone; 2 suits the bundled one,
             which knows less than the retrievers before it, and after BM25 alone gains most.
+        :param truncate: a question too long for the model loses its end, with one warning; False raises.
+        :param merge_copies: give the same text once, in its best place; ``top_k`` counts distinct texts. The other
+            places stand in the document's meta ``copies``, a list of their metas with their ``id``.
         :raises ValueError: if ``top_k`` or a number of tokens is not positive, ``score_prior`` is negative or not
             finite, ``device`` is a map of devices, or an argument of the prefix cache makes no sense.
-        :raises TypeError: if ``device`` or ``token`` is a bare string.
+        :raises TypeError: if ``top_k`` is no whole number, ``model`` no name or path, or ``device`` or ``token`` a bare
+            string.
         """
         _check_top_k(top_k)
-        self.model = model
+        self.model = model  # type: ignore[assignment]  # a path becomes text below
         self.device = device
         self.token = token
         self.top_k = top_k
@@ -129,11 +136,13 @@ class BloomzRanker(EngineHolder["Scorer"]):
         self.batch_tokens = batch_tokens
         self.precision = precision
         self.prefix_cache = prefix_cache
-        self.prefix_cache_folder = prefix_cache_folder
+        self.prefix_cache_folder = None if prefix_cache_folder is None else fspath(prefix_cache_folder)
         self.prefix_cache_dtype = prefix_cache_dtype
         self.score_prior = score_prior
+        self.truncate = truncate
+        self.merge_copies = merge_copies
         _check_score_prior(score_prior)
-        _check_prefix_cache(prefix_cache, prefix_cache_folder, prefix_cache_dtype)
+        _check_prefix_cache(prefix_cache, self.prefix_cache_folder, prefix_cache_dtype)
         self._prepare()
 
     def _build(self) -> "Scorer":
@@ -149,6 +158,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
             max_length=self.max_length,
             batch_tokens=self.batch_tokens,
             prefix_settings=settings,
+            cut_questions=self.truncate,
         )
 
     def warm_prefix_cache(self, documents: list[Document]) -> dict[str, int]:
@@ -189,29 +199,32 @@ class BloomzRanker(EngineHolder["Scorer"]):
 
         :param query: the question; an empty one scores the documents alone.
         :param documents: any number, with the retriever's scores if ``score_prior`` is not 0; of those with the same
-            id, the one with the best incoming score is kept.
+            id, the one with the best incoming score is kept. Those without a letter or a digit are left out: they
+            answer nothing, whatever the model makes of them.
         :param top_k: overrides the component's own.
         :param scale_score: overrides the component's own.
         :param score_threshold: overrides the component's own.
         :returns: ``documents``, at most ``top_k`` copies with their ``score`` set; equal scores keep their order.
-        :raises TypeError: if ``query`` is not a string or ``documents`` not a list of Documents.
-        :raises ValueError: if ``top_k`` is not positive, the question alone fills ``max_length``, or ``score_prior`` is
-            not 0 and a document has no finite score.
+        :raises TypeError: if ``query`` is not a string, ``documents`` not a list of Documents, or ``top_k`` no whole
+            number.
+        :raises ValueError: if ``top_k`` is not positive, the question is too long and ``truncate`` is False, or
+            ``score_prior`` is not 0 and a document has no finite score.
         """
         top_k = self.top_k if top_k is None else top_k
         scale_score = self.scale_score if scale_score is None else scale_score
         score_threshold = self.score_threshold if score_threshold is None else score_threshold
         _check_top_k(top_k)
         _check_input(query, documents)
-        if not documents:
+        distinct = best_of_each_id(document for document in documents if has_text(self._context(document)))
+        if not distinct:
             return {"documents": []}
-
-        distinct = _best_of_each_id(documents)
         scores = self._scores(query, distinct, scale_score)
         order = np.argsort(-scores, kind="stable")
         ranked = [replace(distinct[i], score=float(scores[i])) for i in order]
         if score_threshold is not None:
             ranked = [document for document in ranked if document.score >= score_threshold]
+        if self.merge_copies:
+            ranked = merged_copies(ranked)
         return {"documents": ranked[:top_k]}
 
     def _scores(self, query: str, documents: list[Document], scale_score: bool) -> np.ndarray:
@@ -229,9 +242,11 @@ class BloomzRanker(EngineHolder["Scorer"]):
         return probabilities(log_odds) if scale_score else log_odds
 
     def _contexts(self, documents: list[Document]) -> list[str]:
+        return [self.document_prefix + self._context(document) + self.document_suffix for document in documents]
+
+    def _context(self, document: Document) -> str:
         fields = self.meta_fields_to_embed or []
-        texts = [passage_text(doc.content, doc.meta, fields, self.embedding_separator) for doc in documents]
-        return [self.document_prefix + text + self.document_suffix for text in texts]
+        return passage_text(document.content, document.meta, fields, self.embedding_separator)
 
     def to_dict(self) -> dict[str, Any]:
         """Serialize the component.
@@ -251,6 +266,8 @@ class BloomzRanker(EngineHolder["Scorer"]):
 
 
 def _check_top_k(top_k: int) -> None:
+    if not hasattr(top_k, "__index__"):
+        raise TypeError(f"top_k must be a whole number, but got {top_k!r}")
     if top_k <= 0:
         raise ValueError(f"top_k must be > 0, but got {top_k}")
 
@@ -283,15 +300,6 @@ def _check_prefix_cache(budget: int | str | None, folder: str | None, dtype: str
         raise ValueError(f"prefix_cache_dtype must be one of {', '.join(STORE_DTYPES)}, but got {dtype!r}")
 
 
-def _best_of_each_id(documents: Iterable[Document]) -> list[Document]:
-    best: dict[str, Document] = {}
-    for document in documents:
-        kept = best.get(document.id)
-        if kept is None or _incoming(document) > _incoming(kept):
-            best[document.id] = document
-    return list(best.values())
-
-
 def _incoming_scores(documents: list[Document]) -> np.ndarray:
     for document in documents:
         if document.score is None or not np.isfinite(document.score):
@@ -300,7 +308,3 @@ def _incoming_scores(documents: list[Document]) -> np.ndarray:
                 f"{document.id!r} has score {document.score}: rank what a retriever found, or set score_prior=0"
             )
     return np.array([document.score for document in documents])
-
-
-def _incoming(document: Document) -> float:
-    return -float("inf") if document.score is None else document.score

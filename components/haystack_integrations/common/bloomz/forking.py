@@ -1,0 +1,53 @@
+"""What a forked child (gunicorn --preload, multiprocessing) needs to go on computing instead of hanging.
+
+The threads of OpenMP, and those that held a lock, do not survive a fork: the child would wait for them for ever. One
+thread needs nobody, and a new lock is free. Knows nothing of models.
+"""
+
+import os
+import threading
+from functools import cache
+from weakref import WeakSet
+
+import torch
+
+
+class ForkSafeLock:
+    """A lock that is free in a forked child, whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        """Make the lock, and register it, weakly, for every fork to come."""
+        self._lock = threading.Lock()
+        _locks.add(self)
+        _renew_locks_after_fork()
+
+    def __enter__(self) -> None:
+        """Wait for it."""
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        """Let it go."""
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who holds it."""
+        self._lock = threading.Lock()
+
+
+_locks: "WeakSet[ForkSafeLock]" = WeakSet()
+
+
+@cache
+def compute_alone_after_fork() -> None:
+    """Compute on one thread in every forked child; to be called before this process computes anything."""
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
+@cache
+def _renew_locks_after_fork() -> None:
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+def _renew_locks() -> None:
+    for lock in list(_locks):
+        lock.renew()

@@ -212,8 +212,9 @@ def test_answer_shows_probability_cosine_source_and_text(bloomz: Bloomz, store: 
 def test_index_and_ask_by_words_too(bloomz: Bloomz, store: Path, corpus: Path, tiny_ranker: Path) -> None:
     assert bloomz("index", corpus, "--store", store, "--hybrid").exit_code == 0
     asked = ("ask", "Eiffel tower?", "--store", store, "--ranker", tiny_ranker)
-    shown, plain = bloomz(*asked, "--hybrid"), bloomz(*asked, "--no-hybrid")
-    assert ["fused" in shown.stdout, "cosine" in plain.stdout, "fused" in plain.stdout] == [True, True, False]
+    words, vectors = (json.loads(bloomz(*asked, flag, "--json").stdout) for flag in ("--hybrid", "--no-hybrid"))
+    similarities = [sorted(document["similarity"] for document in found["documents"]) for found in (words, vectors)]
+    assert similarities[0] != pytest.approx(similarities[1])
     found = json.loads(bloomz(*asked, "--json").stdout)["documents"]  # by itself, since the store keeps words
     assert all((document["similarity"] > 0.75) == ("tower" in document["content"]) for document in found)
 
@@ -245,12 +246,17 @@ def test_summary_says_what_was_done(bloomz: Bloomz, store: Path, corpus: Path) -
     assert errors_of(result) == [f"bloomz: {corpus}/[red]café.jsonl:1: not JSON: Expecting value at column 1"]
 
 
-def test_bundled_models_come_with_a_note(bloomz: Bloomz, capsys: pytest.CaptureFixture[str]) -> None:
-    cli._note_bundled("folder", BUNDLED_RANKER)
-    cli._note_bundled("folder", "cmarkea/bloomz-560m-reranking")
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "cmarkea/bloomz-560m-retriever-v2" in line
-    assert "cmarkea/bloomz-560m-reranking" in line
+def test_the_bundled_models_are_noted_once_a_store_and_never_with_json(
+    bloomz: Bloomz, store: Path, corpus: Path, tiny_ranker: Path
+) -> None:
+    def notes(*arguments: object) -> int:
+        result = bloomz(*arguments, "--store", store)
+        assert result.exit_code == 0
+        return result.stderr.count("bundled tiny models")
+
+    assert notes("ask", "Où ?", "--ranker", tiny_ranker) == 0
+    assert notes("ask", "Où ?", "--json") == 0
+    assert [notes("ask", "Où ?"), notes("ask", "Where?"), notes("index", corpus)] == [1, 0, 0]
 
 
 # ---------------------------------------------------------------- mistakes: one line, exit code 2
@@ -271,7 +277,7 @@ def test_bundled_models_come_with_a_note(bloomz: Bloomz, capsys: pytest.CaptureF
         (["ask", "Où ?", "--store", "CORPUS"], "is not a document store"),
         (["index", "missing.txt", "--store", "STORE"], "no such file or folder: missing.txt"),
         (["index", "CORPUS", "--store", "STORE", "--batch-tokens", "0"], "--batch-tokens must be > 0, but got 0"),
-        (["index", "CORPUS", "--store", "STORE", "--passage-words", "0"], "passage_words must be > 0, but got 0"),
+        (["index", "CORPUS", "--store", "STORE", "--passage-words", "0"], "--passage-words must be > 0, but got 0"),
         (["index", "CORPUS", "--store", "new", "--model", "no/where"], "cannot load 'no/where'"),
     ],
 )
@@ -316,17 +322,16 @@ def test_ctrl_c_keeps_what_was_written(
     documents.close()
 
 
-def test_a_mistake_of_ours_shows_its_traceback(bloomz: Bloomz, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_of_ours_shows_its_traceback(bloomz: Bloomz, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bloomz_haystack import asking
 
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(asking, "ask", broken)
-    assert isinstance(bloomz("ask", "Où ?", "--store", "s").exception, KeyError)
+    monkeypatch.setattr(asking.Answerer, "answer", broken)
+    assert isinstance(bloomz("ask", "Où ?", "--store", store).exception, KeyError)
     monkeypatch.setenv("BLOOMZ_DEBUG", "1")
-    monkeypatch.setattr(asking, "ask", lambda *_, **__: (_ for _ in ()).throw(ValueError("expected")))
-    assert isinstance(bloomz("ask", "Où ?", "--store", "s").exception, ValueError)
+    assert isinstance(bloomz("ask", "Où ?", "--store", "missing").exception, ValueError)
 
 
 @pytest.mark.parametrize("verb", ["retriever", "ranker"])

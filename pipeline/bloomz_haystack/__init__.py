@@ -3,7 +3,7 @@
 Importing this package imports neither torch nor Haystack: that waits until a builder is asked for.
 """
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # not typing's: the command line handles Ctrl-C only once this file is imported
 
 if TYPE_CHECKING:
     from bloomz_haystack.pipelines import ask_pipeline, index_pipeline
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["ask_pipeline", "index_pipeline"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> object:
     if name in __all__:
         from bloomz_haystack import pipelines
 

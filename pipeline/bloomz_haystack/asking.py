@@ -10,6 +10,7 @@ from haystack import Document, Pipeline
 
 from bloomz_haystack.choosing import choose_hybrid, choose_model, stored_dimension
 from bloomz_haystack.pipelines import ask_pipeline
+from bloomz_haystack.questions import check_question
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
@@ -122,8 +123,7 @@ class Answerer:
         :returns: the answer; without passages if none passes the threshold, or the store is empty.
         :raises ValueError: if there is no question.
         """
-        if not question.strip():
-            raise ValueError('the question is empty: ask something, for instance bloomz ask "Où est la tour Eiffel ?"')
+        check_question(question)
         answer = Answer(question, self.model, self.ranker, self.hybrid)
         answer.stored = self.documents.count_documents()
         if answer.stored:

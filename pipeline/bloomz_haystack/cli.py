@@ -8,14 +8,19 @@ import logging
 import os
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bloomz_haystack.arguments import INTEGER, PRECISION, PROBABILITY, WEIGHT, check_paths, check_store, text
 from bloomz_haystack.benchmark import growth_cli, speed_cli  # noqa: F401  # add their verbs to the line below
 from bloomz_haystack.benchmark.cli import benchmark
 from bloomz_haystack.mining.cli import mine
+from bloomz_haystack.questions import check_question, read_questions
+from bloomz_haystack.stopping import clean_up_when_stopped, end_when_stopped, leave_at_once_when_stopped
+from bloomz_haystack.store_cli import store_verbs
 from bloomz_haystack.terminal import SETTINGS, one_line_errors, quiet_libraries, say
 
 app = typer.Typer(
@@ -24,8 +29,14 @@ app = typer.Typer(
 train = typer.Typer(help="Train a retriever or a ranker from a configuration file.", **SETTINGS)
 app.add_typer(train, name="train")
 app.add_typer(benchmark, name="benchmark")
+app.add_typer(store_verbs, name="store")
 app.command()(mine)
 
+if TYPE_CHECKING:
+    from bloomz_haystack.asking import Answerer
+    from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+
+FROM_STDIN = "-"
 RETRIEVER, RANKER = "tiny-fr-en-retriever", "tiny-fr-en-ranker"  # bundled; spelt here so that help needs no torch
 SCORE_PRIOR = 2.0  # of that ranker, as in benchmark/systems.yaml
 PUBLISHED = "--model cmarkea/bloomz-560m-retriever-v2 and --ranker cmarkea/bloomz-560m-reranking"
@@ -36,7 +47,8 @@ Model = Annotated[
     typer.Option("--model", help="Retriever: Hub name or folder; default: the store's own, else tiny-fr-en-retriever."),
 ]
 Precision = Annotated[
-    str | None, typer.Option(help='"int8": linears of 8 bits, on a CPU; default: float32 there.', show_default=False)
+    str | None,
+    typer.Option(help='"int8": linears of 8 bits, on a CPU; default: float32 there.', show_default=False, **PRECISION),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Config = Annotated[Path, typer.Option("--config", help="YAML file with the settings.", show_default=False)]
@@ -85,9 +97,9 @@ def index(
     store: Store,
     model: Model = None,
     batch_tokens: Annotated[
-        int, typer.Option(help="Tokens computed together; more on a GPU, for instance 32768.")
+        int, typer.Option(help="Tokens computed together; more on a GPU, for instance 32768.", **INTEGER)
     ] = 2048,
-    passage_words: Annotated[int, typer.Option(help="Words in a passage.")] = 150,
+    passage_words: Annotated[int, typer.Option(help="Words in a passage.", **INTEGER)] = 150,
     prune: Annotated[
         bool, typer.Option("--prune", help="Also remove passages of files that are gone from the folders given.")
     ] = False,
@@ -99,13 +111,15 @@ def index(
 ) -> None:
     """Read files, cut them into passages, embed those that are new and keep them in a store."""
     with one_line_errors(stopped="what was written stays; the same command goes on from there"):
+        if not prune:
+            check_paths(paths)
         quiet_libraries()
         from bloomz_haystack.choosing import choose_model
         from bloomz_haystack.indexing import index_files
         from bloomz_haystack.showing import ProgressWatcher, print_json, show_summary, summary_as_json
+        from bloomz_haystack.stored import opened
 
-        if batch_tokens <= 0:
-            raise ValueError(f"--batch-tokens must be > 0, but got {batch_tokens}")
+        clean_up_when_stopped()
         _prepare_hub(choose_model(store, model, RETRIEVER))
         watcher = ProgressWatcher()
         try:
@@ -124,23 +138,35 @@ def index(
         finally:
             watcher.stop()
         print_json(summary_as_json(summary)) if json else show_summary(summary)
-        _note_bundled(summary.model)
+        if not json:
+            with opened(store) as documents:
+                _note_bundled(documents, summary.model)
     if summary.problems:
         raise typer.Exit(1)
 
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="In French or in English.", show_default=False)],
+    question: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUESTION",
+            help='In French or in English; "-" reads many from stdin, one a line.',
+            show_default=False,
+            parser=text,
+        ),
+    ],
     store: Store,
     model: Model = None,
     ranker: Annotated[
         str | None, typer.Option(help="Ranker: Hub name or folder; default: tiny-fr-en-ranker.", show_default=False)
     ] = None,
-    candidates: Annotated[int, typer.Option(help="Passages handed to the ranker (at least --top-k are).")] = 50,
-    top_k: Annotated[int, typer.Option(help="Most passages in the answer.")] = 5,
+    candidates: Annotated[
+        int, typer.Option(help="Passages handed to the ranker (at least --top-k are).", **INTEGER)
+    ] = 50,
+    top_k: Annotated[int, typer.Option(help="Most passages in the answer.", **INTEGER)] = 5,
     threshold: Annotated[
-        float | None, typer.Option(help="Lowest probability of relevance, 0 to 1.", show_default=False)
+        float | None, typer.Option(help="Lowest probability of relevance, 0 to 1.", show_default=False, **PROBABILITY)
     ] = None,
     hybrid: Annotated[
         bool | None,
@@ -163,21 +189,27 @@ def ask(
             help="How much the retriever's scores count beside the ranker; default: "
             f"{SCORE_PRIOR:g} with the bundled one, else 0.",
             show_default=False,
+            **WEIGHT,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Find the passages of a store that answer a question, best first."""
+    """Find the passages of a store that answer a question, best first.
+
+    In a pipe each passage is one line: rank, probability, similarity, source and text, separated by tabs; with "-" the
+    question comes first. With --json each question gives one object on one line.
+    """
     with one_line_errors(stopped="nothing was changed"):
+        check_store(store)
+        if question != FROM_STDIN:
+            check_question(question)
         quiet_libraries()
-        from bloomz_haystack.asking import ask as find_answer
+        from bloomz_haystack.asking import Answerer
         from bloomz_haystack.choosing import choose_model
-        from bloomz_haystack.showing import print_json, show_answer
 
         ranker = ranker or RANKER
         _prepare_hub(choose_model(store, model, RETRIEVER), ranker)
-        answer = find_answer(
-            question,
+        answerer = Answerer(
             store,
             ranker=ranker,
             model=model,
@@ -187,11 +219,44 @@ def ask(
             hybrid=hybrid,
             prefix_cache=prefix_cache,
             prefix_cache_folder=prefix_cache_folder,
-            precision=precision,
+            precision=precision,  # type: ignore[arg-type]  # checked above
             score_prior=(SCORE_PRIOR if ranker == RANKER else 0.0) if score_prior is None else score_prior,
+            progress_bar=sys.stderr.isatty(),
         )
+        clean_up_when_stopped()
+        with answerer:
+            asked = None if question == FROM_STDIN else question
+            all_answered = _answer_all(answerer, asked, threshold, json)
+            if not json:
+                _note_bundled(answerer.documents, answerer.model, answerer.ranker)
+    if not all_answered:
+        raise typer.Exit(1)
+
+
+def _answer_all(answerer: "Answerer", asked: str | None, threshold: float | None, json: bool) -> bool:
+    """Answer one question, or those of stdin as they come; a line that cannot be answered is named and skipped."""
+    from bloomz_haystack.answers import show_answer
+    from bloomz_haystack.showing import print_json
+
+    if asked is not None:
+        answer = answerer.answer(asked)
         print_json(answer.as_json()) if json else show_answer(answer, threshold)
-        _note_bundled(answer.model, answer.ranker)
+        return True
+    answerer.warm_up()
+    if sys.stdin.isatty():
+        say("one question a line; Ctrl-D ends")
+    all_answered = True
+    for question in read_questions(sys.stdin.buffer):
+        try:
+            if question.problem:
+                raise ValueError(question.problem)
+            answer = answerer.answer(question.text)
+        except ValueError as error:
+            say(f"line {question.line}: {error}")
+            all_answered = False
+            continue
+        print_json(answer.as_json()) if json else show_answer(answer, threshold, asked=question.text)
+    return all_answered
 
 
 @train.command("retriever")
@@ -216,6 +281,7 @@ def _train(kind: str, config: Path, out: Path, resume: bool, data: str | None, b
         logging.getLogger("bloomz_haystack.training").setLevel(logging.INFO)
         from bloomz_haystack.training import train as training
 
+        clean_up_when_stopped()
         run = training.train_retriever if kind == "retriever" else training.train_ranker
         try:
             run(config, out, resume, data=data, base=base)
@@ -233,14 +299,24 @@ def _prepare_hub(*models: str) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def _note_bundled(*models: str) -> None:
+def _note_bundled(store: "QdrantEdgeDocumentStore", *models: str) -> None:
     if {RETRIEVER, RANKER} & set(models):
-        say(f"the bundled tiny models are for trying things out; for real work: {PUBLISHED}")
+        from bloomz_haystack.noting import say_once
+
+        say_once(store, f"the bundled tiny models are for trying things out; for real work: {PUBLISHED}")
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    leave_at_once_when_stopped()
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
+    try:
+        app()
+    finally:
+        end_when_stopped()
 
 
 if __name__ == "__main__":

@@ -1,20 +1,16 @@
-"""Summaries and answers -> the terminal. Answers go to stdout; progress, notes and problems to stderr."""
+"""An indexing run -> the terminal: what it did on stdout, progress and problems on stderr."""
 
-import os
 import sys
-from pathlib import Path
+import time
+from collections.abc import Iterable, Sequence
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import TaskID
 from rich.text import Text
 
-from bloomz_haystack.asking import Answer, FoundPassage
+from bloomz_haystack.drawing import console, on_terminal, progress_bar
 from bloomz_haystack.indexing import Summary
-from bloomz_haystack.pipelines import FILE_FIELD
+from bloomz_haystack.printable import printable, printable_json
 from bloomz_haystack.problems import Problem
-
-LONGEST_TEXT = 400  # characters of a passage shown; --json gives it whole
 
 
 class ProgressWatcher:
@@ -22,19 +18,10 @@ class ProgressWatcher:
 
     def __init__(self) -> None:
         """Prepare the bar; it shows at ``started``."""
-        self.console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("time left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
+        self.console = console(stderr=True)
+        self.progress = progress_bar(self.console, "speed")
         self.task: TaskID | None = None
+        self.first: tuple[int, float] | None = None
 
     def started(self, total_bytes: int) -> None:
         """Show the bar; its length is the size of the files, since the passages are not known yet.
@@ -50,19 +37,21 @@ class ProgressWatcher:
         :param summary: so far.
         :param bytes_done: of the files read.
         """
+        done, now = summary.embedded + summary.unchanged, time.perf_counter()
+        if self.first is None:  # the model was loaded before this block was done: speed counts from here
+            self.first = done, now
         if self.task is not None:
-            elapsed = self.progress.tasks[0].elapsed or 0.0
-            done = summary.embedded + summary.unchanged
-            speed = f"{done:,} passages, {done / max(elapsed, 1e-3):,.1f}/s"
-            self.progress.update(self.task, completed=bytes_done, speed=speed)
+            speed = (done - self.first[0]) / max(now - self.first[1], 1e-3)
+            told = f"{count(done, 'passage')}, {speed:,.1f}/s" if done > self.first[0] else count(done, "passage")
+            self.progress.update(self.task, completed=bytes_done, speed=told)
 
     def problem(self, problem: Problem) -> None:
         """Name what could not be read.
 
         :param problem: file, line, reason.
         """
-        # Printed through the bar's console, which redraws the bar below; no markup: a file may be named "[red]".
-        self.console.print(f"bloomz: {problem}", markup=False, highlight=False, soft_wrap=True)
+        # Printed through the bar's console, which redraws the bar below.
+        self.console.print(Text(f"bloomz: {printable(problem)}"), soft_wrap=True)
 
     def stop(self) -> None:
         """Take the bar away."""
@@ -75,20 +64,21 @@ def show_summary(summary: Summary) -> None:
     :param summary: of the run.
     """
     lines = [
-        f"{summary.passages:,} passages in {_count(summary.files, 'file')}: {summary.embedded:,} embedded, "
+        f"{count(summary.passages, 'passage')} in {count(summary.files, 'file')}: {summary.embedded:,} embedded, "
         f"{summary.unchanged:,} unchanged, {summary.removed:,} removed from the store",
-        f"{summary.seconds:.1f} s, {summary.passages_per_second:,.1f} passages/s; model {summary.model}; "
+        f"{summary.seconds - summary.loading_seconds:.1f} s, {summary.passages_per_second:,.1f} passages/s"
+        + (f", after {summary.loading_seconds:.1f} s to load the model" if summary.loading_seconds >= 0.05 else ""),
+        f"model {summary.model}",
         f"store {summary.store}",
     ]
     if summary.other_kinds:
-        lines.append(f"{_count(summary.other_kinds, 'file')} of other kinds left aside")
+        lines.append(f"{count(summary.other_kinds, 'file')} of other kinds left aside")
     if summary.empty:
-        lines.append(f"{_count(len(summary.empty), 'file')} without text: {', '.join(summary.empty[:5])}")
+        lines.append(f"{count(len(summary.empty), 'file')} without text: {', '.join(summary.empty[:5])}")
     if summary.problems:
         files = len({problem.file for problem in summary.problems})
-        lines.append(f"{_count(len(summary.problems), 'problem')} in {_count(files, 'file')}, named above and skipped")
-    for line in lines:
-        print(line)  # noqa: T201
+        lines.append(f"{count(len(summary.problems), 'problem')} in {count(files, 'file')}, named above and skipped")
+    print_lines(lines)
 
 
 def summary_as_json(summary: Summary) -> dict[str, object]:
@@ -113,50 +103,27 @@ def summary_as_json(summary: Summary) -> dict[str, object]:
     }
 
 
-def show_answer(answer: Answer, threshold: float | None) -> None:
-    """Print the passages, best first, or a sentence when there are none.
+def print_lines(lines: Iterable[str | Sequence[str]]) -> None:
+    """Print lines on stdout; a terminal gets them cut between words, a path or a name never in the middle.
 
-    :param answer: of ``ask``.
-    :param threshold: what was asked for.
+    :param lines: of anything; the fields of one have tabs between them in a pipe.
     """
-    if not answer.stored:
-        print("The store is empty: index some files first.")  # noqa: T201
-        return
-    if not answer.documents:
-        print(f"No passage reaches a probability of {threshold:g}: lower --threshold, or ask otherwise.")  # noqa: T201
-        return
-    table = Table(show_edge=False, pad_edge=False, expand=False)
-    for name in ("#", "probability", "fused" if answer.hybrid else "cosine"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("passage", overflow="fold")
-    for rank, passage in enumerate(answer.documents, start=1):
-        heading = Text(_origin(passage), style="bold")
-        text = Text.assemble(heading, "\n", _shortened(passage))
-        table.add_row(str(rank), f"{passage.score:.3f}", f"{passage.similarity:.3f}", text, end_section=True)
-    Console().print(table)
-    steps = ", ".join(f"{step} {1000 * seconds:.0f} ms" for step, seconds in answer.seconds.items())
-    Console(stderr=True, highlight=False).print(f"{answer.stored:,} passages in the store; {steps}", style="dim")
+    drawn = console() if on_terminal(sys.stdout) else None
+    for line in lines:
+        fields = [printable(field) for field in ([line] if isinstance(line, str) else line)]
+        if drawn:
+            drawn.print(Text("  ".join(fields)), overflow="ignore", crop=False)
+        else:
+            print("\t".join(fields))  # noqa: T201
 
 
-def _origin(passage: FoundPassage) -> str:
-    file = str(passage.meta.get(FILE_FIELD, "")) or passage.id[:12]
-    try:
-        file = os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else Path(file).name
-    except OSError:  # the current folder is gone
-        file = Path(file).name
-    page = passage.meta.get("page_number")
-    title = passage.meta.get("title")
-    return " · ".join([str(title)] * bool(title) + [file] + [f"p. {page}"] * bool(page))
+def count(number: int, what: str) -> str:
+    """Write a number of things.
 
-
-def _shortened(passage: FoundPassage) -> str:
-    first, _, rest = passage.content.partition("\n")
-    repeated = rest and first.strip() == passage.meta.get("title")  # it stands in the heading already
-    flat = " ".join((rest if repeated else passage.content).split())
-    return flat if len(flat) <= LONGEST_TEXT else flat[: LONGEST_TEXT - 1].rsplit(" ", 1)[0] + "…"
-
-
-def _count(number: int, what: str) -> str:
+    :param number: how many.
+    :param what: one of them.
+    :returns: such as "1 passage" or "1,204 passages".
+    """
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
@@ -167,5 +134,5 @@ def print_json(value: object) -> None:
     """
     import json
 
-    sys.stdout.buffer.write(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
     sys.stdout.flush()

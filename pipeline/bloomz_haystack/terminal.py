@@ -1,19 +1,23 @@
 """What every verb of the command line does: errors as one line, quiet libraries, notes on stderr.
 
-Imports nothing heavy.
+Imports nothing heavy. Whatever is printed goes through ``printable``: it may quote a file's text or name.
 """
 
 import logging
 import os
+import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+from bloomz_haystack.printable import printable
+from bloomz_haystack.stopping import Terminated, forget_closed_pipe
+
 NOISY = (
     "bm25s",
     "haystack",
@@ -29,7 +33,7 @@ NOISY = (
 
 @contextmanager
 def one_line_errors(stopped: str) -> Iterator[None]:
-    """Print an expected error as one line and leave with 2; Ctrl-C leaves with 130, a closed pipe in silence.
+    """Print an expected error as one line and leave with 2; the other codes are those of ``stopping``.
 
     :param stopped: what Ctrl-C left behind, in words.
     :yields: nothing.
@@ -39,16 +43,18 @@ def one_line_errors(stopped: str) -> Iterator[None]:
         return
     try:
         yield
-    except KeyboardInterrupt:
+        sys.stdout.flush()  # here, where a closed pipe is an exit code, and not when Python ends
+    except KeyboardInterrupt as error:
         say(f"stopped; {stopped}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
+        forget_closed_pipe()
         raise typer.Exit(141) from None
     except Exception as error:
         if not _expected(error):
             raise
         say(" ".join(str(error).split()) or type(error).__name__)
+        forget_closed_pipe()  # the error may be that of stdout: a full disk
         raise typer.Exit(2) from None
 
 
@@ -68,7 +74,60 @@ def say(text: str) -> None:
 
     :param text: one line.
     """
-    typer.echo(f"bloomz: {text}", err=True)
+    typer.echo(f"bloomz: {printable(text)}", err=True)
+
+
+class OneLineGroup(TyperGroup):
+    """Commands whose wrong arguments are one line too, instead of three with the usage."""
+
+    def main(  # type: ignore[override]  # typer's has one more, for Windows
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = "bloomz",
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **settings: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Run a command; in standalone mode leave with its exit code."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **settings)
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **settings)
+            sys.stdout.flush()
+        except OSError as error:  # of printing: what else goes wrong is told by the verbs
+            if not (closed := isinstance(error, BrokenPipeError)):
+                say(str(error))
+            forget_closed_pipe()
+            code = 141 if closed else 2
+        except SystemExit:  # typer's own way to leave when the reader of its help has gone
+            forget_closed_pipe()
+            code = 141
+        except typer.Abort:
+            code = 130
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # of click, whichever copy of it typer uses
+                raise
+            code = _refused(error)
+        sys.exit(code or 0)
+
+
+def _refused(error: Any) -> int:  # noqa: ANN401
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        told = re.sub(r"^Invalid value for '?(.+?)'?: must ", r"\1 must ", " ".join(error.format_message().split()))
+        see = f" (see {context.command_path} --help)" if context else ""
+        say((told if told[:2].isupper() else told[:1].lower() + told[1:]).rstrip(".") + see)
+    return int(error.exit_code)
+
+
+SETTINGS: dict[str, Any] = {
+    "cls": OneLineGroup,
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
 
 
 class _ToStderr(logging.Handler):

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from bloomz_haystack.arguments import INTEGER, PRECISION, TEXT, WEIGHT
+from bloomz_haystack.stopping import clean_up_when_stopped
 from bloomz_haystack.terminal import SETTINGS, one_line_errors, quiet_libraries
 
 benchmark = typer.Typer(help="Measure systems on questions whose right passage is known.", **SETTINGS)
@@ -58,7 +60,9 @@ def quality(
     ] = "",
     candidates: Annotated[
         int | None,
-        typer.Option(help="Passages of a question that a ranker sees; default: 50, all by the rerankers' protocol."),
+        typer.Option(
+            help="Passages of a question that a ranker sees; default: 50, all by the rerankers' protocol.", **INTEGER
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     resume: Annotated[
@@ -83,22 +87,24 @@ def quality(
     ] = None,
     pooling: Annotated[str | None, typer.Option(help="Of folders and Hub names: last, mean or cls.")] = None,
     metric: Annotated[str, typer.Option(help="Of folders and Hub names: cosine, l2 or dot.")] = "cosine",
-    query_prefix: Annotated[str, typer.Option(help="Of folders and Hub names: before each question.")] = "",
-    passage_prefix: Annotated[str, typer.Option(help="Of folders and Hub names: before each passage.")] = "",
+    query_prefix: Annotated[str, typer.Option(help="Of folders and Hub names: before each question.", **TEXT)] = "",
+    passage_prefix: Annotated[str, typer.Option(help="Of folders and Hub names: before each passage.", **TEXT)] = "",
     precision: Annotated[
-        str | None, typer.Option(help='Of folders and Hub names: "int8", Bloom on a CPU.', show_default=False)
+        str | None,
+        typer.Option(help='Of folders and Hub names: "int8", Bloom on a CPU.', show_default=False, **PRECISION),
     ] = None,
     question_first: Annotated[
         bool, typer.Option("--question-first", help="Rankers by folder or Hub name read the question first.")
     ] = False,
     score_prior: Annotated[
-        float, typer.Option(help="Rankers by folder or Hub name: weight of the first stage's scores, 0 or more.")
+        float,
+        typer.Option(help="Rankers by folder or Hub name: weight of the first stage's scores, 0 or more.", **WEIGHT),
     ] = 0.0,
     french_squad: Annotated[
         str | None, typer.Option(help="French translation of SQuAD on the Hub, without --data.", show_default=False)
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda; default: chosen.", show_default=False)] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens computed together.")] = 2048,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens computed together.", **INTEGER)] = 2048,
     json: Json = False,
 ) -> None:
     """Rank all passages for every question with each system; write ranks, a table and a report with figures."""
@@ -111,7 +117,7 @@ def quality(
         from bloomz_haystack.benchmark.quality import Options, measure_quality
         from bloomz_haystack.benchmark.systems import choose_ranker, choose_systems, read_systems
 
-        _check(candidates, batch_tokens)
+        clean_up_when_stopped()
         hub = {"fr": french_squad} if french_squad else None
         read = read_corpus(corpus, data, query_lang, passage_lang, deduplicate.value, hub)
         if protocol is Protocol.reranker:
@@ -158,6 +164,7 @@ def table(
     """Compute the table and the report again from kept ranks, without a model."""
     with one_line_errors(stopped="the ranks stay"):
         quiet_libraries()
+        clean_up_when_stopped()
         _report(results, ties, against, json)
 
 
@@ -184,12 +191,6 @@ def _report(folder: Path, ties: Ties, against: str | None, json: bool) -> None:
         return
     typer.echo(markdown(made))
     typer.echo(f"{folder}: table.md, report.html, results.json, rows/ (rank of every question)", err=True)
-
-
-def _check(candidates: int | None, batch_tokens: int) -> None:
-    for name, value in (("--candidates", candidates), ("--batch-tokens", batch_tokens)):
-        if value is not None and value <= 0:
-            raise ValueError(f"{name} must be > 0, but got {value}")
 
 
 def _command() -> str:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bloomz_haystack.arguments import INTEGER
+from bloomz_haystack.stopping import clean_up_when_stopped
 from bloomz_haystack.terminal import one_line_errors, quiet_libraries
 
 from .cli import Json, benchmark
@@ -16,7 +18,8 @@ def growth(
     out: Annotated[Path, typer.Option(help="Folder of the figure, the table and the values.")] = Path("results/growth"),
     quick: Annotated[bool, typer.Option("--quick", help="A few small sizes, in seconds; full: minutes.")] = False,
     threads: Annotated[
-        int | None, typer.Option(help="Of every library; default: all cores of the process.", show_default=False)
+        int | None,
+        typer.Option(help="Of every library; default: all cores of the process.", show_default=False, **INTEGER),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -38,6 +41,7 @@ def growth(
             from .progress import TerminalWatcher
             from .whole_files import write_whole
 
+            clean_up_when_stopped()
             new_figure(1.0)  # a missing matplotlib shows before minutes of work
             out.mkdir(parents=True, exist_ok=True)
             watcher = TerminalWatcher()

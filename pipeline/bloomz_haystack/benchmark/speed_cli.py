@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bloomz_haystack.arguments import INTEGER, WHOLE
+from bloomz_haystack.stopping import clean_up_when_stopped
 from bloomz_haystack.terminal import one_line_errors, quiet_libraries, say
 
 from .cli import Json, benchmark
@@ -15,23 +17,30 @@ from .cli import Json, benchmark
 def speed(
     shape: Annotated[str, typer.Option(help="Width of the random model: 560m, 3b or tiny.")] = "560m",
     layers: Annotated[
-        int | None, typer.Option(help="Depth; default: cut to what takes about two minutes.", show_default=False)
+        int | None,
+        typer.Option(help="Depth; default: cut to what takes about two minutes.", show_default=False, **INTEGER),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[
         int | None,
         typer.Option(
-            help="Of every library; default: all cores of the process; 1 where others use them too.", show_default=False
+            help="Of every library; default: all cores of the process; 1 where others use them too.",
+            show_default=False,
+            **INTEGER,
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds; the median counts.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; the median counts.", **INTEGER)] = 3,
     only: Annotated[
         str, typer.Option(help="Sections, separated by commas.", metavar="SECTIONS")
     ] = "encode,question,rerank,retrieve,write",
-    passages: Annotated[int | None, typer.Option(help="Encoded; default: by shape.", show_default=False)] = None,
-    candidates: Annotated[int | None, typer.Option(help="Reranked; default: by shape.", show_default=False)] = None,
-    vectors: Annotated[int, typer.Option(help="Searched, of dimension 1024.")] = 20_000,
-    seed: Annotated[int, typer.Option(help="Of weights, texts and vectors.")] = 0,
+    passages: Annotated[
+        int | None, typer.Option(help="Encoded; default: by shape.", show_default=False, **INTEGER)
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="Reranked; default: by shape.", show_default=False, **INTEGER)
+    ] = None,
+    vectors: Annotated[int, typer.Option(help="Searched, of dimension 1024.", **INTEGER)] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of weights, texts and vectors.", **WHOLE)] = 0,
     json: Json = False,
 ) -> None:
     """Time ours and the alternatives side by side on random weights; a table, then one JSON line."""
@@ -48,6 +57,7 @@ def speed(
             from .speed_sections import SpeedOptions, measure_speed
             from .speed_table import as_json, markdown
 
+            clean_up_when_stopped()
             options = SpeedOptions(shape, layers, device, number, rounds, sections, passages, candidates, vectors, seed)
             run = measure_speed(options, _tell if sys.stderr.isatty() else lambda _: None)
         if not json:

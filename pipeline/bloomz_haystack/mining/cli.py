@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bloomz_haystack.arguments import INTEGER, WHOLE
+from bloomz_haystack.stopping import clean_up_when_stopped
 from bloomz_haystack.terminal import one_line_errors, quiet_libraries
 
 
@@ -22,16 +24,16 @@ def mine(
         "tiny-fr-en-retriever"
     ),
     ranker: Annotated[str, typer.Option(help="Cross-encoder: bundled name, folder or Hub name.")] = "tiny-fr-en-ranker",
-    negatives: Annotated[int, typer.Option(help="Passages wanted of each question.")] = 30,
+    negatives: Annotated[int, typer.Option(help="Passages wanted of each question.", **INTEGER)] = 30,
     corpus: Annotated[
         list[Path] | None,
         typer.Option(help="Passages to search instead of those of --data; repeatable.", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Most questions; a sample of them is mined.", show_default=False)
+        int | None, typer.Option(help="Most questions; a sample of them is mined.", show_default=False, **INTEGER)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample and of the languages asked in.")] = 0,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens computed together; more on a GPU.")] = 2048,
+    seed: Annotated[int, typer.Option(help="Of the sample and of the languages asked in.", **WHOLE)] = 0,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens computed together; more on a GPU.", **INTEGER)] = 2048,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Give each question the passages that nearly answer it, scored by a ranker, to train on."""
@@ -45,6 +47,7 @@ def mine(
         from bloomz_haystack.showing import print_json
 
         settings = Settings(retriever, ranker, negatives, limit, seed, batch_tokens)
+        clean_up_when_stopped()
         watcher = TerminalWatcher()
         try:
             summary = run(data, out, settings, watcher, corpus or [])

@@ -1,0 +1,118 @@
+"""Words of the command line -> values, or why not; imports nothing heavy, so that a wrong one is told at once.
+
+Each function is the ``parser`` of an option; a message that starts with "must" is shown after the option's name.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from bloomz_haystack.printable import printable
+
+_UNDECODED = re.compile("[\udc80-\udcff]")
+MOST = 2**31 - 1  # more than any store holds, and within what every library counts with
+
+
+def positive(value: str | int) -> int:
+    """Return a whole number above 0."""
+    return _whole(value, 1, "> 0")
+
+
+def not_negative(value: str | int) -> int:
+    """Return a whole number, 0 or more."""
+    return _whole(value, 0, ">= 0")
+
+
+def probability(value: str | float) -> float:
+    """Return a number from 0 to 1."""
+    number = _number(value)
+    if not 0 <= number <= 1:
+        raise typer.BadParameter(f"must be a probability from 0 to 1, but got {_short(value)}")
+    return number
+
+
+def weight(value: str | float) -> float:
+    """Return a finite number, 0 or more."""
+    number = _number(value)
+    if not 0 <= number < math.inf:
+        raise typer.BadParameter(f"must be a number >= 0, but got {_short(value)}")
+    return number
+
+
+def text(value: str) -> str:
+    """Return text that is all Unicode: bytes of an argument that are not UTF-8 are read as Windows-1252.
+
+    :param value: as Python gives it; a byte that it could not decode is a lone surrogate.
+    :returns: the text.
+    :raises typer.BadParameter: if it is not text in Windows-1252 either.
+
+    >>> text("caf\udce9 d'été")
+    "café d'été"
+    """
+    try:
+        return _UNDECODED.sub(lambda byte: bytes([ord(byte[0]) - 0xDC00]).decode("cp1252"), value)
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"must be UTF-8 or Windows-1252, but got {printable(value)}") from None
+
+
+def precision(value: str) -> str:
+    """Return the one precision that can be asked for."""
+    if value != "int8":
+        raise typer.BadParameter(f"must be int8, or be left out, but got {value!r}")
+    return value
+
+
+def check_store(folder: Path) -> None:
+    """Refuse a folder where there is no store, before the seconds that it takes to open one.
+
+    :param folder: of the store.
+    :raises ValueError: if it does not exist.
+    """
+    if not folder.exists():
+        raise ValueError(f"no store at {folder}: make one with: bloomz index PATH --store {folder}")
+
+
+def check_paths(paths: Iterable[Path]) -> None:
+    """Refuse paths that lead nowhere, before the seconds that it takes to load a model.
+
+    :param paths: files and folders.
+    :raises ValueError: if one does not exist: better nothing than half of what was meant.
+    """
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise ValueError(f"no such file or folder: {', '.join(missing)}")
+
+
+def _whole(value: str | int, least: int, limit: str) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        raise typer.BadParameter(f"must be a whole number {limit}, but got {_short(value)!r}") from None
+    if number < least:
+        raise typer.BadParameter(f"must be {limit}, but got {_short(value)}")
+    if number > MOST:
+        raise typer.BadParameter(f"must be at most {MOST}, but got {_short(value)}")
+    return number
+
+
+def _number(value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"must be a number, but got {_short(value)!r}") from None
+
+
+def _short(value: object) -> str:
+    shown = str(value)
+    return shown if len(shown) <= 40 else shown[:39] + "…"
+
+
+INTEGER: dict[str, Any] = {"parser": positive, "metavar": "INTEGER"}
+WHOLE: dict[str, Any] = {"parser": not_negative, "metavar": "INTEGER"}
+PROBABILITY: dict[str, Any] = {"parser": probability, "metavar": "FLOAT"}
+WEIGHT: dict[str, Any] = {"parser": weight, "metavar": "FLOAT"}
+TEXT: dict[str, Any] = {"parser": text, "metavar": "TEXT"}
+PRECISION: dict[str, Any] = {"parser": precision, "metavar": "TEXT"}

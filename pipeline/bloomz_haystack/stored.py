@@ -1,0 +1,152 @@
+"""A store's folder -> what it holds, file by file, and the removal of some of it: the ``store`` verbs' work.
+
+Knows nothing of models and of the command line.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bloomz_haystack.choosing import MODEL_KEY
+from bloomz_haystack.pipelines import FILE_FIELD
+from bloomz_haystack.splitting import stored_name
+from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
+
+Filters = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What is known of a store as a whole."""
+
+    store: str
+    model: str | None
+    passages: int
+    files: int
+    bytes: int  # on disk
+    embedding_dim: int
+    datatype: str
+    hybrid: bool  # whether words are kept beside the vectors
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what ``bloomz store info --json`` prints."""
+        return asdict(self)
+
+
+class FileCount(NamedTuple):
+    """A file and its passages in the store."""
+
+    file: str
+    passages: int
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[QdrantEdgeDocumentStore]:
+    """Open a store that is there, as it was made.
+
+    :param folder: of the store.
+    :yields: the store; closed afterwards.
+    :raises ValueError: if there is none.
+    """
+    description = read_description(folder)
+    if description is None:
+        raise ValueError(f"no store at {folder}: make one with: bloomz index PATH --store {folder}")
+    store = QdrantEdgeDocumentStore(
+        str(folder),
+        description.embedding_dim,
+        datatype=description.datatype,  # type: ignore[arg-type]  # checked there
+        indexed_meta_fields=[FILE_FIELD],
+    )
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def describe(folder: Path) -> StoreInfo:
+    """Tell what a store holds as a whole.
+
+    :param folder: of the store.
+    :returns: model, counts, size.
+    :raises ValueError: if there is none.
+    """
+    with opened(folder) as store:
+        passages = store.count_documents()
+        files = file_names(store)
+    description = read_description(folder)
+    assert description is not None
+    return StoreInfo(
+        str(folder),
+        description.info.get(MODEL_KEY),
+        passages,
+        len(files),
+        _size(folder),
+        description.embedding_dim,
+        description.datatype,
+        description.hybrid,
+    )
+
+
+def file_names(store: QdrantEdgeDocumentStore) -> list[str]:
+    """List the files whose passages a store holds, in the order of their names."""
+    names, _ = store.get_metadata_field_unique_values(FILE_FIELD, size=2**31)
+    return [str(name) for name in names]
+
+
+def count_by_file(store: QdrantEdgeDocumentStore) -> list[FileCount]:
+    """Count the passages of each file; those of no file come last, under "".
+
+    :param store: open or not.
+    :returns: in the order of the names.
+    """
+    counts = [FileCount(name, store.count_documents_by_filter(of_files([name]))) for name in file_names(store)]
+    rest = store.count_documents() - sum(passages for _, passages in counts)
+    return [*counts, FileCount("", rest)] if rest else counts
+
+
+def of_files(names: list[str]) -> Filters:
+    """Write the filter that keeps the passages of some files."""
+    return {"field": f"meta.{FILE_FIELD}", "operator": "in", "value": names}
+
+
+def files_named(stored: Iterable[str], given: str) -> list[str]:
+    """Find the stored files that a user means: a file, or all below a folder; both may be gone from the disk.
+
+    :param stored: as ``file_names`` gives them.
+    :param given: a path, absolute or from the current folder.
+    :returns: those that are meant.
+    :raises ValueError: if there are none.
+    """
+    places = {stored_name(Path(os.path.abspath(given))), stored_name(Path(given).resolve())}
+    meant = [name for name in stored if name == given or places & {name, *map(str, Path(name).parents)}]
+    if not meant:
+        raise ValueError(f"the store holds no passages of {given}: bloomz store list names its files")
+    return meant
+
+
+def read_filter(text: str) -> Filters:
+    """Read a Haystack filter.
+
+    :param text: JSON.
+    :returns: the filter; what is in it is checked by the store.
+    :raises ValueError: if it is not a JSON object.
+    """
+    example = """'{"field": "meta.language", "operator": "==", "value": "fr"}'"""
+    try:
+        filters = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"--filter must be a Haystack filter in JSON, as {example}, but got {text}: {error}") from None
+    if not isinstance(filters, dict) or not filters:
+        raise ValueError(f"--filter must be a Haystack filter in JSON, as {example}, but got {text}")
+    return filters
+
+
+def _size(folder: Path) -> int:
+    """Bytes that the folder takes; its log is a file with holes, far longer than what it takes."""
+    stats = [file.lstat() for file in folder.rglob("*") if file.is_file()]
+    return sum(getattr(stat, "st_blocks", stat.st_size // 512) * 512 for stat in stats)

@@ -261,6 +261,110 @@ def test_an_argument_that_is_not_utf_8_is_read_the_same_way_everywhere(
     assert refused.stderr.startswith("bloomz: QUESTION must be UTF-8 or Windows-1252, but got caf\\x81")
 
 
+# ---------------------------------------------------------------- what a store holds
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    for name in ("a/menu.txt", "b/menu.txt", "b/prix \x1b[31m.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "a/menu.txt").write_text("La cantine ouvre à midi.")
+    (folder / "b/menu.txt").write_text("La cantine ouvre à midi.")
+    (folder / "b/prix \x1b[31m.txt").write_text("The canteen is 4 euros a meal.")
+    (folder / "rows.jsonl").write_text(
+        "\n".join(json.dumps({"content": f"Fait {n}", "meta": {"language": "fr" if n % 2 else "en"}}) for n in range(5))
+    )
+    return folder
+
+
+@pytest.fixture
+def filled(corpus: Path, tmp_path: Path, tiny_bloom: Path) -> Path:
+    assert index_files([corpus], tmp_path / "store", model=str(tiny_bloom)).embedded == 8
+    return tmp_path / "store"
+
+
+def test_copies_take_one_place(
+    bloomz: Any,  # noqa: ANN401
+    filled: Path,
+    corpus: Path,
+    tiny_ranker: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(corpus)
+    lines = bloomz("ask", "La cantine ?", "--store", filled, "--ranker", tiny_ranker, "--top-k", 9).stdout.splitlines()
+    assert len(lines) == 7
+    (menu,) = [line.split("\t") for line in lines if "midi" in line]
+    assert {menu[3], menu[5]} in ({"a/menu.txt", "also in: b/menu.txt"}, {"b/menu.txt", "also in: a/menu.txt"})
+    assert [len(line.split("\t")) for line in lines if "midi" not in line] == [5] * 6
+
+
+def test_store_info_and_list(bloomz: Any, filled: Path, tiny_bloom: Path) -> None:  # noqa: ANN401
+    told = bloomz("store", "info", "--store", filled)
+    assert told.exit_code == 0
+    assert told.stdout.splitlines()[:3] == [f"store {filled}", f"model {tiny_bloom}", "8 passages in 4 files"]
+    info = json.loads(bloomz("store", "info", "--store", filled, "--json").stdout)
+    assert {key: info[key] for key in ("model", "passages", "files", "embedding_dim", "hybrid")} == {
+        **{"model": str(tiny_bloom), "passages": 8, "files": 4, "embedding_dim": 24, "hybrid": False}
+    }
+    assert 10_000 < info["bytes"] < 100e6
+    files = json.loads(bloomz("store", "list", "--store", filled, "--json").stdout)["files"]
+    assert sorted((Path(file["file"]).name, file["passages"]) for file in files) == [
+        *[("menu.txt", 1)] * 2,
+        ("prix \x1b[31m.txt", 1),
+        ("rows.jsonl", 5),
+    ]
+    lines = bloomz("store", "list", "--store", filled).stdout.splitlines()
+    assert [line.split("\t") for line in lines] == [[str(file["passages"]), printable(file["file"])] for file in files]
+
+
+def test_store_remove_names_the_number_and_wants_a_yes(bloomz: Any, filled: Path, corpus: Path) -> None:  # noqa: ANN401
+    def passages() -> int:
+        return int(json.loads(bloomz("store", "info", "--store", filled, "--json").stdout)["passages"])
+
+    remove = ("store", "remove", "--store", filled)
+    refused = bloomz(*remove, corpus / "rows.jsonl")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(
+        f"bloomz: this would remove 5 passages of 1 file from the store at {filled}: add --yes"
+    )
+    assert passages() == 8
+    (corpus / "b/menu.txt").unlink()  # gone from the disk, not from the store
+    done = bloomz(*remove, corpus / "b/menu.txt", "--yes")
+    assert (done.exit_code, done.stdout) == (0, "1 passage of 1 file removed, 7 passages left\n")
+    french = '{"field": "meta.language", "operator": "==", "value": "fr"}'
+    assert bloomz(*remove, "--filter", french, "--yes", "--json").stdout == (
+        f'{{"store": "{filled}", "removed": 2, "passages": 5, "files": []}}\n'
+    )
+    (listed,) = [
+        file["file"]
+        for file in json.loads(bloomz("store", "list", "--store", filled, "--json").stdout)["files"]
+        if file["passages"] == 3
+    ]
+    assert bloomz(*remove, listed, corpus / "b", "--yes").stdout == "4 passages of 2 files removed, 1 passage left\n"
+    assert passages() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name the files to remove, or give a --filter: one of the two"),
+        (["a.txt", "--filter", "{}"], "one of the two"),
+        (["no\x1bsuch.txt", "--yes"], "the store holds no passages of no\\x1bsuch.txt"),
+        (["--filter", "language=fr", "--yes"], "--filter must be a Haystack filter in JSON"),
+        (["--filter", "[1]", "--yes"], "--filter must be a Haystack filter in JSON"),
+        (["--filter", '{"field": "meta.x", "operator": "~", "value": 1}', "--yes"], "~"),
+        (["--filter", "[" * 100_000, "--yes"], "--filter must be a Haystack filter in JSON"),
+    ],
+)
+def test_store_remove_refuses_in_one_line(arguments: list[str], said: str, bloomz: Any, filled: Path) -> None:  # noqa: ANN401
+    result = bloomz("store", "remove", "--store", filled, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert said in result.stderr
+    assert len(result.stderr) < 500
+
+
 # ---------------------------------------------------------------- wrong arguments: one line, at once
 
 

@@ -109,6 +109,9 @@ def source_of(meta: dict[str, Any], document_id: str) -> str:
 
 
 def _near(file: str) -> str:
+    """The file as seen from here; the folders that an absolute path tells of are nobody's business."""
+    if not Path(file).is_absolute():
+        return file
     try:
         return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else Path(file).name
     except OSError:  # the current folder is gone

@@ -109,11 +109,11 @@ def show_markdown(markdown: str, as_it_is: bool = False) -> None:
         lines = block.splitlines()
         if all(line.startswith("|") for line in lines):
             for part in fitted_tables([_cells(line) for line in lines if not _is_rule(line)], drawn.width):
-                drawn.print(part)
+                drawn.print(part, end="\n\n")
         else:
             for line in lines:
                 drawn.print(Text(printable(line)), overflow="fold")
-        drawn.print()
+            drawn.print()
 
 
 def fitted_tables(rows: Sequence[Sequence[str]], width: int) -> list[Table]:

@@ -136,13 +136,13 @@ def read_filter(text: str) -> Filters:
     :returns: the filter; what is in it is checked by the store.
     :raises ValueError: if it is not a JSON object.
     """
-    example = """'{"field": "meta.language", "operator": "==", "value": "fr"}'"""
     try:
         filters = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"--filter must be a Haystack filter in JSON, as {example}, but got {text}: {error}") from None
+    except (ValueError, RecursionError):
+        filters = None
     if not isinstance(filters, dict) or not filters:
-        raise ValueError(f"--filter must be a Haystack filter in JSON, as {example}, but got {text}")
+        example = """'{"field": "meta.language", "operator": "==", "value": "fr"}'"""
+        raise ValueError(f"--filter must be a Haystack filter in JSON, as {example}, but got {text[:60]}")
     return filters
 
 

@@ -27,11 +27,15 @@ class Bm25:
         :param passage_lang: "fr" or "en"; read only if ``stemming``.
         :param stemming: cut words to their Snowball stem, after dropping stop words.
         :raises ImportError: without the extra ``benchmark``.
-        :raises ValueError: for a language without a stemmer here.
+        :raises ValueError: for a language without a stemmer here, or if no passage holds a word.
         """
         self.passage_lang, self.stemming, self.count = passage_lang, stemming, len(passages)
+        words = self._words(passages, passage_lang, return_ids=True)
+        if not words.vocab:
+            kind = "of two letters or more that is no stop word" if stemming else "of two letters or more"
+            raise ValueError(f"BM25 needs a word {kind}, but the {self.count} passages hold none: give other passages")
         self._index = _bm25s().BM25()
-        self._index.index(self._words(passages, passage_lang, return_ids=True), show_progress=False)
+        self._index.index(words, show_progress=False)
 
     def score_block(self, questions: Sequence[str], query_lang: str | None = None) -> "ScoreBlock":
         """Prepare the scores of some questions.

@@ -10,7 +10,7 @@ import typer
 
 from bloomz_haystack.arguments import INTEGER, PRECISION, TEXT, WEIGHT
 from bloomz_haystack.stopping import clean_up_when_stopped
-from bloomz_haystack.terminal import SETTINGS, one_line_errors, quiet_libraries
+from bloomz_haystack.terminal import SETTINGS, one_line_errors, quiet_libraries, say
 
 benchmark = typer.Typer(help="Measure systems on questions whose right passage is known.", **SETTINGS)
 
@@ -41,6 +41,7 @@ Against = Annotated[
     str | None, typer.Option(help="Row that the others are tested against; default: the first.", show_default=False)
 ]
 TiesOption = Annotated[Ties, typer.Option(help="Rank of a tie: expected (fair) or best (optimistic).")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown on a terminal too, as a pipe gets it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -105,6 +106,7 @@ def quality(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda; default: chosen.", show_default=False)] = None,
     batch_tokens: Annotated[int, typer.Option(help="Tokens computed together.", **INTEGER)] = 2048,
+    markdown: Markdown = False,
     json: Json = False,
 ) -> None:
     """Rank all passages for every question with each system; write ranks, a table and a report with figures."""
@@ -151,7 +153,7 @@ def quality(
             )
         finally:
             watcher.stop()
-        _report(out, ties, against, json)
+        _report(out, ties, against, markdown, json)
 
 
 @benchmark.command()
@@ -159,13 +161,14 @@ def table(
     results: Annotated[Path, typer.Argument(help="Folder written by bloomz benchmark quality.", show_default=False)],
     ties: TiesOption = Ties.fair,
     against: Against = None,
+    markdown: Markdown = False,
     json: Json = False,
 ) -> None:
     """Compute the table and the report again from kept ranks, without a model."""
     with one_line_errors(stopped="the ranks stay"):
         quiet_libraries()
         clean_up_when_stopped()
-        _report(results, ties, against, json)
+        _report(results, ties, against, markdown, json)
 
 
 @benchmark.command()
@@ -180,17 +183,18 @@ def expected() -> None:
                 typer.echo(f"    {name}: " + ", ".join(f"{figure} {value:g}" for figure, value in values.items()))
 
 
-def _report(folder: Path, ties: Ties, against: str | None, json: bool) -> None:
+def _report(folder: Path, ties: Ties, against: str | None, as_markdown: bool, json: bool) -> None:
     from bloomz_haystack.benchmark.report import as_json, write_report
     from bloomz_haystack.benchmark.table import markdown
+    from bloomz_haystack.drawing import show_markdown
     from bloomz_haystack.showing import print_json
 
     made = write_report(folder, ties.value, against)
     if json:
         print_json(as_json(made))
         return
-    typer.echo(markdown(made))
-    typer.echo(f"{folder}: table.md, report.html, results.json, rows/ (rank of every question)", err=True)
+    show_markdown(markdown(made), as_markdown)
+    say(f"{folder}: table.md, report.html, results.json, rows/ (rank of every question)")
 
 
 def _command() -> str:

@@ -8,9 +8,9 @@ import typer
 
 from bloomz_haystack.arguments import INTEGER
 from bloomz_haystack.stopping import clean_up_when_stopped
-from bloomz_haystack.terminal import one_line_errors, quiet_libraries
+from bloomz_haystack.terminal import one_line_errors, quiet_libraries, say
 
-from .cli import Json, benchmark
+from .cli import Json, Markdown, benchmark
 
 
 @benchmark.command()
@@ -21,6 +21,7 @@ def growth(
         int | None,
         typer.Option(help="Of every library; default: all cores of the process.", show_default=False, **INTEGER),
     ] = None,
+    as_markdown: Markdown = False,
     json: Json = False,
 ) -> None:
     """Measure how seconds and memory grow with passages, text length and candidates, on the bundled tiny models."""
@@ -33,6 +34,7 @@ def growth(
         with pinned_threads(number):
             import tempfile
 
+            from bloomz_haystack.drawing import show_markdown
             from bloomz_haystack.showing import print_json
 
             from .figures import new_figure
@@ -57,5 +59,5 @@ def growth(
         if json:
             print_json(as_json(series, number))
         else:
-            typer.echo(markdown(series))
-            typer.echo(f"{out}: growth.png, growth.md", err=True)
+            show_markdown(markdown(series), as_markdown)
+            say(f"{out}: growth.png, growth.md")

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
+from rich.text import Text
+
+from bloomz_haystack.drawing import console, progress_bar
+from bloomz_haystack.printable import printable
 
 
 class TerminalWatcher:
@@ -11,18 +14,8 @@ class TerminalWatcher:
 
     def __init__(self) -> None:
         """Prepare the bar; it shows at the first step."""
-        self.console = Console(stderr=True, highlight=False)
-        self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("time left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
+        self.console = console(stderr=True)
+        self.progress = progress_bar(self.console, "rate")
         self.where = ""
         self.task: TaskID | None = None
 
@@ -33,7 +26,7 @@ class TerminalWatcher:
         :param number: from 1.
         :param rows: how many there are.
         """
-        self.where = f"[{number}/{rows}] {name}"
+        self.where = printable(f"[{number}/{rows}] {name}")
 
     def step(self, name: str, total: int) -> Callable[[int], object]:
         """Begin a step; the bar of the one before is taken away.
@@ -45,7 +38,7 @@ class TerminalWatcher:
         self.progress.start()
         if self.task is not None:
             self.progress.remove_task(self.task)
-        task = self.task = self.progress.add_task(f"{self.where} · {name}", total=max(total, 1), rate="")
+        task = self.task = self.progress.add_task(f"{self.where} · {printable(name)}", total=max(total, 1), rate="")
 
         def done(units: int) -> None:
             self.progress.advance(task, units)
@@ -59,7 +52,7 @@ class TerminalWatcher:
 
         :param text: the line.
         """
-        self.console.print(f"bloomz: {text}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(Text(f"bloomz: {printable(text)}"), soft_wrap=True)
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -10,7 +10,7 @@ from bloomz_haystack.arguments import INTEGER, WHOLE
 from bloomz_haystack.stopping import clean_up_when_stopped
 from bloomz_haystack.terminal import one_line_errors, quiet_libraries, say
 
-from .cli import Json, benchmark
+from .cli import Json, Markdown, benchmark
 
 
 @benchmark.command()
@@ -41,9 +41,10 @@ def speed(
     ] = None,
     vectors: Annotated[int, typer.Option(help="Searched, of dimension 1024.", **INTEGER)] = 20_000,
     seed: Annotated[int, typer.Option(help="Of weights, texts and vectors.", **WHOLE)] = 0,
+    as_markdown: Markdown = False,
     json: Json = False,
 ) -> None:
-    """Time ours and the alternatives side by side on random weights; a table, then one JSON line."""
+    """Time ours and the alternatives side by side on random weights; a table, and in a pipe one JSON line after it."""
     with one_line_errors(stopped="nothing is kept"):
         quiet_libraries()
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading and saving weights
@@ -52,6 +53,7 @@ def speed(
         sections = tuple(name.strip() for name in only.split(",") if name.strip())
         number = choose_threads(threads)
         with pinned_threads(number):
+            from bloomz_haystack.drawing import on_terminal, show_markdown
             from bloomz_haystack.showing import print_json
 
             from .speed_sections import SpeedOptions, measure_speed
@@ -61,8 +63,9 @@ def speed(
             options = SpeedOptions(shape, layers, device, number, rounds, sections, passages, candidates, vectors, seed)
             run = measure_speed(options, _tell if sys.stderr.isatty() else lambda _: None)
         if not json:
-            typer.echo(markdown(run) + "\n")
-        print_json(as_json(run))
+            show_markdown(markdown(run) + "\n", as_markdown)
+        if json or not on_terminal(sys.stdout):
+            print_json(as_json(run))
 
 
 def _tell(what: str) -> None:

@@ -44,7 +44,7 @@ def mine(
         from bloomz_haystack.benchmark.progress import TerminalWatcher
         from bloomz_haystack.mining.mine import Settings
         from bloomz_haystack.mining.mine import mine as run
-        from bloomz_haystack.showing import print_json
+        from bloomz_haystack.showing import print_json, print_lines
 
         settings = Settings(retriever, ranker, negatives, limit, seed, batch_tokens)
         clean_up_when_stopped()
@@ -53,4 +53,4 @@ def mine(
             summary = run(data, out, settings, watcher, corpus or [])
         finally:
             watcher.stop()
-        print_json(summary.as_json()) if json else typer.echo(summary.as_text())
+        print_json(summary.as_json()) if json else print_lines(summary.as_text().splitlines())

@@ -521,6 +521,15 @@ def test_broken_rankers_are_named(make_model: MakeModel, make_bloom: MakeBloom) 
 # --- BM25 ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("passages", "stemming"), [(["a", "b"], False), (["", " "], True), (["le la", "à"], True), ([], False)]
+)
+def test_bm25_without_a_word_is_a_clear_line(passages: list[str], stemming: bool) -> None:
+    with pytest.raises(ValueError, match=rf"BM25 needs a word of two letters .*the {len(passages)} passages hold none"):
+        Bm25(passages, "fr", stemming=stemming)
+    assert Bm25([*passages, "chat"], "fr", stemming=stemming).score_block(["chat"])(0, 1)[0, -1] > 0
+
+
 def test_bm25_by_hand() -> None:
     scores = Bm25(["chat noir", "chat blanc", "chien noir noir"], "fr").score_block(["noir", "chat noir", "zèbre", ""])
     block = scores(0, 4)

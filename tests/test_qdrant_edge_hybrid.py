@@ -22,7 +22,7 @@ from haystack_integrations.document_stores.qdrant_edge import hybrid_search as h
 from haystack_integrations.document_stores.qdrant_edge.fusion import Fusion, Side, fuse
 from haystack_integrations.document_stores.qdrant_edge.hybrid_search import search_words
 from haystack_integrations.document_stores.qdrant_edge.points import point_id
-from haystack_integrations.document_stores.qdrant_edge.words import document_words, question_words
+from haystack_integrations.document_stores.qdrant_edge.words import WORDS, document_words, question_words
 
 DIMENSION = 8
 SENTENCES = [
@@ -527,3 +527,65 @@ def test_a_lone_surrogate_is_refused_by_name_and_a_huge_text_is_kept(tmp_path: P
     (store.folder / "store.json").write_text('{"embedding_dim": 2, "datatype": "float32", "hybrid": "yes"}')
     with pytest.raises(DocumentStoreError, match="damaged"):
         store.open()
+
+
+QUESTION, VECTOR = "Où est la salle 12 du bâtiment 5 ?", [1.0, 2.0]
+
+
+def answers(store: QdrantEdgeDocumentStore) -> list[list[tuple[str, float]]]:
+    """By both fusions and by vectors alone, cut where scores are equal."""
+    found = [store.query_hybrid_batch([QUESTION], [VECTOR], top_k=6, fusion=fusion)[0] for fusion in ("convex", "rrf")]
+    found.append(store.query_hybrid_batch([QUESTION], [VECTOR], top_k=6, candidates=7)[0])
+    found.append(store.query_batch([VECTOR], top_k=6)[0])
+    # Edge adds the words up in any order: the last bit of a float32 may differ.
+    return [[(document.id, round(document.score or 0.0, 5)) for document in documents] for documents in found]
+
+
+def test_same_documents_same_answers_whatever_came_and_went_before(tmp_path: Path) -> None:
+    rooms = [
+        Document(
+            id=str(i),
+            content=f"La salle {i % 50} est au bâtiment {i % 7}. Room {i % 50}." * (1 + i % 3),
+            embedding=[1.0, i % 5],
+        )
+        for i in range(60)
+    ]
+    others = [Document(id=f"x{i}", content="salle bâtiment", embedding=[1.0, 2.0], meta={"lot": 1}) for i in range(400)]
+    fresh = QdrantEdgeDocumentStore(tmp_path / "fresh", 2, hybrid=True)
+    fresh.write_documents(rooms)
+    wanted = answers(fresh)
+    store = QdrantEdgeDocumentStore(tmp_path / "store", 2, hybrid=True)
+    store.write_documents(others[:200] + rooms[::-1] + others[200:])
+    assert answers(store) != wanted
+    store.delete_documents([document.id for document in others[:200]])
+    store.delete_by_filter({"field": "meta.lot", "operator": "==", "value": 1})
+    assert answers(store) == wanted
+    for _ in range(5):
+        store.write_documents(rooms[10:30], DuplicatePolicy.OVERWRITE)
+    assert answers(store) == wanted
+    store.close()
+    assert answers(store) == wanted  # reopened
+    store.delete_all_documents()
+    store.write_documents(rooms)
+    assert answers(store) == wanted
+    store.close()
+    fresh.close()
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("école", "e\u0301cole"),
+        ("règlement intérieur", "règle\u00adment inté\u200brieur"),
+        ("règlement", "\ufeffrègle\u2060ment\u200e"),
+        ("Cœur de l'école", "cœur de l\u2019école"),
+        ("l'école", "l\u02bcécole"),
+        ("don't shout", "don\u2019t shout"),
+        ("The landlord\u02bcs key", "the landlord's key"),
+        ("a ☂\ufe0f umbrella", "a ☂ umbrella"),
+    ],
+)
+def test_words_that_look_the_same_are_the_same(written: str, asked: str) -> None:
+    words = document_words(written)[WORDS].indices
+    assert sorted(question_words(asked).indices) == sorted(words)
+    assert sorted(document_words(asked)[WORDS].indices) == sorted(words)

@@ -18,13 +18,16 @@ from haystack_integrations.document_stores.qdrant_edge.async_twin import async_t
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
 from haystack_integrations.document_stores.qdrant_edge.hybrid_search import HybridSearch, add_words
 from haystack_integrations.document_stores.qdrant_edge.points import (
+    SURROGATE,
     VECTOR,
     document_of,
+    is_text,
     payload_of,
     point_id,
+    point_of,
     unit_vectors,
 )
-from haystack_integrations.document_stores.qdrant_edge.search import search
+from haystack_integrations.document_stores.qdrant_edge.search import check_count, check_threshold, search
 from haystack_integrations.document_stores.qdrant_edge.shard import DATATYPES, ShardHandle, SharedShard, open_shard
 from haystack_integrations.document_stores.qdrant_edge.statistics import MetadataStatistics
 from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
@@ -42,7 +45,7 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
 
     def __init__(
         self,
-        path: str,
+        path: str | Path,
         embedding_dim: int = 1024,
         *,
         datatype: Literal["float32", "float16"] = "float32",
@@ -63,7 +66,12 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         :param hybrid: keep the words of each document's content beside its vector, for `QdrantEdgeHybridRetriever`. A
             store that was made without gets them when it is opened with True; one that has them keeps them under False.
         :raises ValueError: if an argument is out of range.
+        :raises TypeError: if the path is not one.
         """
+        given: object = path  # YAML and pipelines do not keep to the signature
+        if not isinstance(given, str | Path):
+            msg = f"path must be a string or a Path, but got {given!r:.80} of type {type(given).__name__}"
+            raise TypeError(msg)
         if embedding_dim <= 0:
             msg = f"embedding_dim must be > 0, but got {embedding_dim}"
             raise ValueError(msg)
@@ -73,7 +81,7 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         if datatype not in DATATYPES:
             msg = f"datatype must be one of {', '.join(DATATYPES)}, but got {datatype!r}"
             raise ValueError(msg)
-        self.path = path
+        self.path = str(path)  # a text, because YAML knows no Path
         self.embedding_dim = embedding_dim
         self.datatype = datatype
         self.indexed_meta_fields = indexed_meta_fields
@@ -148,12 +156,16 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
 
         :param \**values: names and texts; those already there are replaced, the others stay.
         :raises TypeError: if a value is not a string.
+        :raises ValueError: if one holds a lone surrogate.
         """
         checked: dict[str, Any] = dict(values)  # YAML and the command line do not keep to the signature
         for name, value in checked.items():
             if not isinstance(value, str):
                 msg = f"update_info: {name} must be a string, but got {value!r} of type {type(value).__name__}"
                 raise TypeError(msg)
+            if not is_text(value) or not is_text(name):
+                msg = f"update_info: {name!r} {SURROGATE}"
+                raise ValueError(msg)
         self._shard().update_info(values)
 
     # ---------------------------------------------------------------- count, read
@@ -248,7 +260,15 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         return write(self._shard(), documents, embeddings, policy, self.write_batch_size)
 
     def delete_documents(self, document_ids: list[str]) -> None:
-        """Delete documents; an id that is not there is ignored."""
+        """Delete documents; an id that is not there is ignored.
+
+        :param document_ids: a list of identifiers.
+        :raises TypeError: if it is a text, or one of them is none.
+        """
+        given: object = document_ids
+        if isinstance(given, str):
+            msg = f"document_ids must be a list of identifiers, but got the text {given!r:.80}"
+            raise TypeError(msg)
         points: list[Any] = [point_id(document_id) for document_id in document_ids]
         shard = self._shard()
         with shard.writing, shard.changing() as edge:
@@ -281,8 +301,13 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         :param filters: a Haystack filter; {} matches all documents.
         :param meta: fields to add or replace.
         :returns: how many documents were updated.
-        :raises ValueError: if `meta` is not JSON.
+        :raises TypeError: if `meta` is not a dictionary.
+        :raises ValueError: if it is not JSON; then nothing was updated.
         """
+        given: object = meta
+        if not isinstance(given, dict):
+            msg = f"meta must be a dictionary, but got {given!r:.80} of type {type(given).__name__}"
+            raise TypeError(msg)
         where = edge_filter(filters)
         shard = self._shard()
         with shard.writing:
@@ -290,7 +315,9 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
             for record in self._scroll(where, payload=True, vector=False):
                 old = record.payload
                 document = document_of({**old, "meta": {**old["meta"], **meta}})
-                payloads[record.id] = payload_of(document, old.get("norm", 1.0))
+                norm = old.get("norm", 1.0)
+                point_of(document, {}, norm, words=False)  # refuses what cannot be stored, before the first is written
+                payloads[record.id] = payload_of(document, norm)
             for point, payload in payloads.items():
                 with shard.changing(growth=len(str(payload))) as edge:
                     edge.update(UpdateOperation.overwrite_payload([point], payload))
@@ -336,9 +363,8 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         :raises ValueError: if top_k is not positive, or a query has another dimension, is zero or not finite.
         :raises FilterError: if the filter is malformed.
         """
-        if top_k <= 0:
-            msg = f"top_k must be > 0, but got {top_k}"
-            raise ValueError(msg)
+        check_count("top_k", top_k)
+        check_threshold(score_threshold)
         where = edge_filter(filters)
         names = [f"query {place}" for place in range(len(query_embeddings))]
         units = unit_vectors(query_embeddings, self.embedding_dim, names)

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 from haystack import Document
 
 LONGEST_TOKEN = 200  # characters; longer values are compared by their SHA-256, so a content is not stored twice
+LONGEST_NAME = 1000  # characters; each level of a nested field repeats the names above it, so long ones would add up
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}($|[Tt ])")
 UNSAFE = re.compile(r'[%"\\\x00-\x1f]')
 MICROSECOND = timedelta(microseconds=1)
 PRESENCE_FIELDS = ("embedding", "blob", "sparse_embedding")
 TEXT_FIELDS = ("id", "content")  # text or None: their equality needs no fact, the payload's own value gives it
+DEEPEST = 64  # levels of lists and dictionaries; Edge writes deeper ones to its log, and fails to read the log at 122
 LOWEST_INTEGER, HIGHEST_INTEGER = -(2**63), 2**64 - 1  # what a payload holds; outside, Edge silently makes a float
 
 
@@ -105,12 +107,13 @@ def _comparable(value: object) -> object:
     raise TypeError(msg)
 
 
-def check_json(value: object, where: str) -> None:
+def check_json(value: object, where: str, depth: int = 0) -> None:
     """Refuse metadata that would not come back as it went in.
 
     :param value: one metadata value.
     :param where: its name, for the message.
-    :raises ValueError: if the value is not JSON, not finite, or an integer outside 64 bits.
+    :param depth: lists and dictionaries around it.
+    :raises ValueError: if the value is not JSON, not finite, an integer outside 64 bits, or nested too deep.
     """
     if value is None or isinstance(value, str | bool):
         return
@@ -118,23 +121,32 @@ def check_json(value: object, where: str) -> None:
         return
     if isinstance(value, float) and math.isfinite(value):
         return
-    if isinstance(value, list | tuple):
-        for position, item in enumerate(value):
-            check_json(item, f"{where}[{position}]")
-        return
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                msg = f"{where} has the key {key!r} of type {type(key).__name__}: keys must be strings"
-                raise ValueError(msg)
-            if not isinstance(item, str):
-                check_json(item, f"{where}.{key}")
+    if isinstance(value, list | tuple | dict):
+        if depth >= DEEPEST:
+            msg = (
+                f"{where:.60}... is nested more than {DEEPEST} levels deep: flatten it, or keep it as text (json.dumps)"
+            )
+            raise ValueError(msg)
+        _check_items(value, where, depth + 1)
         return
     msg = (
-        f"{where} is {value!r:.80} of type {type(value).__name__}: metadata must be finite numbers, 64-bit integers, "
-        "text, booleans, None, or lists and dictionaries of these; write a date with .isoformat()"
+        f"{where:.200} is {value!r:.80} of type {type(value).__name__}: metadata must be finite numbers, 64-bit "
+        "integers, text, booleans, None, or lists and dictionaries of these; write a date with .isoformat()"
     )
     raise ValueError(msg)
+
+
+def _check_items(value: list[Any] | tuple[Any, ...] | dict[Any, Any], where: str, depth: int) -> None:
+    if not isinstance(value, dict):
+        for position, item in enumerate(value):
+            check_json(item, f"{where}[{position}]", depth)
+        return
+    for key, item in value.items():
+        if not isinstance(key, str):
+            msg = f"{where:.200} has the key {key!r:.80} of type {type(key).__name__}: keys must be strings"
+            raise ValueError(msg)
+        if not isinstance(item, str):
+            check_json(item, f"{where}.{key}", depth)
 
 
 def facts_of(document: Document) -> dict[str, Any]:
@@ -145,7 +157,7 @@ def facts_of(document: Document) -> dict[str, Any]:
     :param document: its metadata has passed `check_json`.
     :returns: "equal": tokens; "number": floats; "wall" and "instant": microseconds. None leaves no trace, so that
         a missing field equals None, as in Haystack. A metadata key with a dot cannot be named by a Haystack filter
-        ("meta.a.b" means b inside a): it is kept in the document, not here.
+        ("meta.a.b" means b inside a): it is kept in the document, not here. Nor is a name that is too long.
     """
     facts: dict[str, Any] = {}
     for name in PRESENCE_FIELDS[1:]:  # of an embedding, Edge itself knows
@@ -160,7 +172,7 @@ def facts_of(document: Document) -> dict[str, Any]:
 
 
 def _add(facts: dict[str, Any], name: str | None, value: object) -> None:
-    if value is None or name is None:
+    if value is None or name is None or len(name) > LONGEST_NAME:
         return
     facts[_key("equal", name)] = token(value)
     if (number := read_number(value)) is not None:

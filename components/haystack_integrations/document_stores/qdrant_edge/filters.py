@@ -23,6 +23,7 @@ from qdrant_edge import (
 )
 
 from haystack_integrations.document_stores.qdrant_edge.facts import (
+    LONGEST_NAME,
     PRESENCE_FIELDS,
     TEXT_FIELDS,
     Moment,
@@ -45,7 +46,14 @@ def edge_filter(filters: dict[str, Any] | None) -> Filter | None:
     """
     if filters is None or filters == {}:
         return None
-    return _condition(filters, depth=0)
+    try:
+        return _condition(filters, depth=0)
+    except RecursionError:
+        msg = "a value of the filter is nested too deep: no document holds such a value"
+        raise FilterError(msg) from None
+    except (UnicodeEncodeError, TypeError) as error:  # Edge takes no text that is not Unicode, and says so at length
+        msg = "the filter holds a lone surrogate, which is no character: take it out"
+        raise FilterError(msg) from error
 
 
 def _condition(condition: object, depth: int) -> Filter:
@@ -82,6 +90,9 @@ def _comparison(condition: dict[str, Any]) -> Filter:
     field, operator = condition["field"], condition["operator"]
     if not isinstance(field, str):
         msg = f"'field' must be a string, but got {field!r:.200}"
+        raise FilterError(msg)
+    if len(field) > LONGEST_NAME:
+        msg = f"'field' must be at most {LONGEST_NAME} characters, but got {field!r:.200}"
         raise FilterError(msg)
     if "value" not in condition:
         msg = f"'value' key missing in {condition!r:.200}"

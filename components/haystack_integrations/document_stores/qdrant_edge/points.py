@@ -22,6 +22,7 @@ VECTOR = "embedding"  # a named vector: a point may then have none, as a documen
 NAMESPACE = uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")  # the one of qdrant-haystack: same document, same point
 Vector = dict[str, list[float] | SparseVector | list[list[float]]]  # as Edge types it; here {} or one entry
 VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # the two bits that RFC 9562 sets
+SURROGATE = "holds a lone surrogate, which is no character: take it out"
 LENGTH_ONE = 1e-6  # a norm closer to one than this is float32 rounding
 
 
@@ -32,15 +33,42 @@ class UnitVectors(NamedTuple):
     norms: NDArray[np.float64]
 
 
+def is_text(text: str) -> bool:
+    """Return whether a string can be written in UTF-8: it cannot if it holds half a surrogate pair.
+
+    >>> is_text("é"), is_text("\\ud800")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def point_id(document_id: str) -> str:
     """Give the UUID of a document's point: Qdrant takes only integers and UUIDs.
 
     It is ``str(uuid.uuid5(NAMESPACE, document_id))``, written out: 1.2 microseconds instead of 3.9.
 
+    :param document_id: any text.
+    :returns: a UUID.
+    :raises TypeError: if it is not a string.
+    :raises ValueError: if it holds a lone surrogate.
+
     >>> point_id("a") == str(uuid.uuid5(NAMESPACE, "a"))
     True
     """
-    digest = hashlib.sha1(NAMESPACE.bytes + document_id.encode(), usedforsecurity=False).hexdigest()
+    given: object = document_id  # what comes from a pipeline does not keep to the signature
+    if not isinstance(given, str):
+        msg = f"the id of a document must be a string, but got {given!r:.80} of type {type(given).__name__}"
+        raise TypeError(msg)
+    try:
+        encoded = document_id.encode()
+    except UnicodeEncodeError as error:
+        msg = f"the id {document_id!r:.200} {SURROGATE}"
+        raise ValueError(msg) from error
+    digest = hashlib.sha1(NAMESPACE.bytes + encoded, usedforsecurity=False).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
 
 
@@ -65,18 +93,32 @@ def unit_vectors(embeddings: object, embedding_dim: int, names: Sequence[str]) -
                 f"that made the store, or another store"
             )
             raise ValueError(msg)
-    matrix = np.array(rows, dtype=np.float64).reshape(len(rows), embedding_dim)  # a copy, scaled in place below
+    matrix = _matrix(rows, names).reshape(len(rows), embedding_dim)
     # Divided first by the largest entry: the square of 1e200 does not fit in a float64.
     largest = np.maximum(matrix.max(axis=1, initial=0.0), -matrix.min(axis=1, initial=0.0))
     bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
     if bad.size:
         what = "zero in every place" if largest[bad[0]] == 0 else "not finite (NaN or infinite)"
-        msg = f"{names[bad[0]]} has an embedding that is {what}: it has no direction to compare; nothing was written"
+        msg = f"{names[bad[0]]} has an embedding that is {what}: it has no direction to compare"
         raise ValueError(msg)
     matrix /= largest[:, None]
     lengths = np.sqrt(np.einsum("bh,bh->b", matrix, matrix))
     matrix /= lengths[:, None]
     return UnitVectors(matrix.astype(np.float32), lengths * largest)
+
+
+def _matrix(rows: Any, names: Sequence[str]) -> NDArray[np.float64]:  # noqa: ANN401
+    """Copy rows into one array, which may be changed."""
+    try:
+        return np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        for name, row in zip(names, rows, strict=True):
+            try:
+                np.array(row, dtype=np.float64)
+            except (TypeError, ValueError, OverflowError) as reason:
+                msg = f"{name} has an embedding that is not made of numbers ({reason})"
+                raise ValueError(msg) from error
+        raise
 
 
 def points_of(documents: Sequence[Document], units: UnitVectors, words: bool = False) -> list[Point]:
@@ -90,23 +132,34 @@ def points_of(documents: Sequence[Document], units: UnitVectors, words: bool = F
     # A memoryview and not a row of the array, whose elements Edge would get as numpy scalars: 8 microseconds for 384
     # floats, 18 from a row, and 19 from a list with the making of the list.
     return [
-        _point(document, {VECTOR: memoryview(vector)}, norm, words)  # type: ignore[dict-item]  # Edge takes any sequence
+        point_of(document, {VECTOR: memoryview(vector)}, norm, words)  # type: ignore[dict-item]  # Edge takes any sequence
         for document, vector, norm in zip(documents, units.vectors, units.norms.tolist(), strict=True)
     ]
 
 
 def points_without_vector(documents: Sequence[Document], words: bool = False) -> list[Point]:
     """Make one point for each document that has no embedding: counted and filtered, found at most by its words."""
-    return [_point(document, {}, 1.0, words) for document in documents]
+    return [point_of(document, {}, 1.0, words) for document in documents]
 
 
-def _point(document: Document, vector: Vector, norm: float, words: bool) -> Point:
+def point_of(document: Document, vector: Vector, norm: float, words: bool) -> Point:
+    """Make the point of one document.
+
+    :param document: to store.
+    :param vector: {} or the unit vector.
+    :param norm: the length its embedding had.
+    :param words: whether the store keeps words beside the vectors.
+    :returns: the point.
+    :raises ValueError: if the document cannot be stored; the message names it.
+    """
     try:
         vectors: Vector = {**vector, **document_words(document.content)} if words else vector
         return Point(point_id(document.id), vectors, payload_of(document, norm))
     except (TypeError, ValueError) as error:
-        # Edge explains a character it cannot store (a lone surrogate) in many lines about its own types.
         reason = str(error).splitlines()[0]
+        # After `check_json` nothing else is left that Edge, in many lines about its own types, could mean.
+        if isinstance(error, UnicodeEncodeError) or "failed to extract" in reason:
+            reason = f"it {SURROGATE}"
         msg = f"document {document.id!r:.200} cannot be stored: {reason}"
         raise ValueError(msg) from error
 
@@ -117,16 +170,22 @@ def payload_of(document: Document, norm: float) -> dict[str, Any]:
     :param document: the document.
     :param norm: the length its embedding had.
     :returns: a dictionary of JSON values.
-    :raises ValueError: if its metadata is not JSON.
+    :raises ValueError: if its metadata, blob, sparse embedding or score is not JSON.
     """
-    check_json(document.meta, "meta")
-    payload: dict[str, Any] = {"id": document.id, "content": document.content, "meta": document.meta}
+    meta: object = document.meta
+    if not isinstance(meta, dict):
+        msg = f"meta must be a dictionary, but got {meta!r:.80} of type {type(meta).__name__}"
+        raise ValueError(msg)
+    payload: dict[str, Any] = {"meta": meta}
     if document.blob is not None:
         payload["blob"] = document.blob.to_dict()
     if document.sparse_embedding is not None:
         payload["sparse_embedding"] = document.sparse_embedding.to_dict()
     if document.score is not None:
         payload["score"] = document.score
+    for name, value in payload.items():
+        check_json(value, name)
+    payload |= {"id": document.id, "content": document.content}
     if abs(norm - 1) > LENGTH_ONE:
         payload["norm"] = norm
     if facts := facts_of(document):

@@ -4,6 +4,9 @@ What is kept of a document is how much each word counts in it; how rare the word
 comes, so a document that is added or deleted changes no other. Nothing here knows of shards.
 """
 
+import re
+import unicodedata
+
 from qdrant_edge import Bm25, Bm25Config, Language, SnowballLanguage, SnowballParams, SparseVector, StopwordsSet
 
 WORDS = "words"  # the named sparse vector, beside that of the embedding
@@ -35,6 +38,26 @@ _ANALYSIS = Bm25(
 )
 
 
+# Soft hyphens, zero-width spaces and joiners, direction marks, variation selectors: a reader does not see them.
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+# Edge parts words at ' and \u2019, but takes these for letters.
+_APOSTROPHES = re.compile("[\u02b9-\u02bd\u02c8\u02ca\u02cb\u02ee\u055a\u05f3\ua78b\ua78c]")
+
+
+def plain_text(text: str) -> str:
+    """Return the text as BM25 reads it: what looks the same to a reader gives the same words.
+
+    :param text: any text.
+    :returns: the text in NFC, without invisible characters, with one kind of apostrophe.
+
+    >>> plain_text("l\u02bce\u0301co\u00adle") == "l'\u00e9cole"
+    True
+    """
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _APOSTROPHES.sub("'", _INVISIBLE.sub("", text)))
+
+
 def document_words(text: str | None) -> dict[str, SparseVector]:
     """Give the words of a document.
 
@@ -42,7 +65,7 @@ def document_words(text: str | None) -> dict[str, SparseVector]:
     :returns: {WORDS: weight of each word in it, without idf}; {} if no word is left.
     :raises ValueError: if the text holds a lone surrogate.
     """
-    words = _ANALYSIS.embed_document(text or "")
+    words = _ANALYSIS.embed_document(plain_text(text or ""))
     return {WORDS: words} if words.indices else {}
 
 
@@ -59,7 +82,7 @@ def question_words(text: str) -> SparseVector:
         msg = f"a question must be a string, but got {type(text).__name__}"
         raise TypeError(msg)
     try:
-        return _ANALYSIS.embed_query(text)
+        return _ANALYSIS.embed_query(plain_text(text))
     except UnicodeEncodeError as error:
         msg = f"the question {text[:50]!r} holds a lone surrogate, which is no character: take it out"
         raise ValueError(msg) from error

@@ -9,6 +9,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+from haystack_integrations.document_stores.qdrant_edge.search import check_count
 
 
 @component
@@ -40,7 +41,7 @@ class QdrantEdgeEmbeddingRetriever:
         if not isinstance(given, QdrantEdgeDocumentStore):
             msg = f"document_store must be a QdrantEdgeDocumentStore, but got {type(document_store).__name__}"
             raise ValueError(msg)
-        _check_top_k(top_k)
+        check_count("top_k", top_k)
         self.document_store = document_store
         self.filters = filters
         self.top_k = top_k
@@ -131,7 +132,7 @@ class QdrantEdgeEmbeddingRetriever:
         :raises ValueError: as `run`.
         """
         top_k = self.top_k if top_k is None else top_k
-        _check_top_k(top_k)
+        check_count("top_k", top_k)
         documents = self.document_store.query_batch(
             query_embeddings,
             filters=apply_filter_policy(self.filter_policy, self.filters, filters),
@@ -140,9 +141,3 @@ class QdrantEdgeEmbeddingRetriever:
             return_embedding=self.return_embedding if return_embedding is None else return_embedding,
         )
         return {"documents": documents}
-
-
-def _check_top_k(top_k: int) -> None:
-    if top_k <= 0:
-        msg = f"top_k must be > 0, but got {top_k}"
-        raise ValueError(msg)

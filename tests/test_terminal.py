@@ -22,6 +22,7 @@ from bloomz_haystack.asking import Answer, FoundPassage
 from bloomz_haystack.indexing import index_files
 from bloomz_haystack.printable import printable
 from bloomz_haystack.questions import read_questions
+from bloomz_haystack.terminal import mend_streams
 
 # What a terminal obeys: screen, window title, link, bell, backspace, line start, C1 controls, direction of writing.
 HOSTILE = "\x1b[2J \x1b]0;titre\x07 \x1b]8;;http://e\x1b\\lien "
@@ -482,6 +483,19 @@ def test_an_output_that_is_full_is_one_line(arguments: list[str]) -> None:
         command = [sys.executable, "-m", "bloomz_haystack", *arguments]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "bloomz: [Errno 28] No space left on device\n")
+
+
+def test_streams_that_the_caller_closed_go_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    mend_streams()
+    assert (sys.stdin.read(), sys.stdin.isatty(), sys.stderr.isatty()) == ("", False, False)
+    showing.print_json({"é": 1})
+    command = [sys.executable, "-m", "bloomz_haystack", "benchmark", "expected"]
+    script = "import os, sys; os.close(2); os.execv(sys.executable, sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "MRR" in done.stdout.upper()
 
 
 def on_a_terminal(columns: int, *arguments: object) -> str:

@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from importlib.metadata import version
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +20,7 @@ from bloomz_haystack.mining.cli import mine
 from bloomz_haystack.questions import check_question, read_questions
 from bloomz_haystack.stopping import clean_up_when_stopped, end_when_stopped, leave_at_once_when_stopped
 from bloomz_haystack.store_cli import store_verbs
-from bloomz_haystack.terminal import SETTINGS, one_line_errors, quiet_libraries, say
+from bloomz_haystack.terminal import SETTINGS, mend_streams, one_line_errors, quiet_libraries, say, show_traceback
 
 app = typer.Typer(
     help="Find and rank passages in French and English with the Bloomz models.", add_completion=False, **SETTINGS
@@ -309,12 +308,12 @@ def _note_bundled(store: "QdrantEdgeDocumentStore", *models: str) -> None:
 def main() -> None:
     """Run the command line."""
     leave_at_once_when_stopped()
-    if sys.stdout is None:  # closed by the caller
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
+    mend_streams()
     try:
         app()
+    except Exception as error:
+        show_traceback(error)
+        sys.exit(1)
     finally:
         end_when_stopped()
 

@@ -7,9 +7,11 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -77,6 +79,15 @@ def say(text: str) -> None:
     typer.echo(f"bloomz: {printable(text)}", err=True)
 
 
+def show_traceback(error: Exception) -> None:
+    """Print a traceback as Python does, but printable.
+
+    :param error: not expected, or shown because of ``--debug``.
+    """
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        typer.echo(printable(line), err=True)
+
+
 class OneLineGroup(TyperGroup):
     """Commands whose wrong arguments are one line too, instead of three with the usage."""
 
@@ -128,6 +139,15 @@ SETTINGS: dict[str, Any] = {
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
 }
+
+
+def mend_streams() -> None:
+    """Put what goes nowhere in the place of streams that the caller closed; a stdout not in UTF-8 shows what it can."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _ToStderr(logging.Handler):

@@ -66,7 +66,7 @@ def remove(
     store: Store,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE...]", help="Files and folders, also those that are gone.", show_default=False),
+        typer.Argument(metavar="FILE", help="Files and folders, also those that are gone.", show_default=False),
     ] = None,
     filter_: Annotated[
         str | None,

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from ..printable import printable
 from .bag import TokenBag
 from .calibration import calibrated
 from .config import TrainConfig, load_config
@@ -206,7 +207,7 @@ def main() -> None:
     try:
         train(given.config, given.out, given.resume, data=given.data, base=given.base)
     except (ValueError, OSError, ImportError, DivergedError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)  # noqa: T201
+        print(printable(" ".join(str(error).split())), file=sys.stderr)  # noqa: T201
         sys.exit(1 if isinstance(error, DivergedError) else 2)
 
 

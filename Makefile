@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := demo-store
 
-.PHONY: demo test check format clean
+.PHONY: demo test check check-avx2 format clean
 
 demo: .venv/installed  ## index the example passages, ask in French and in English
 	rm -rf $(DEMO)
@@ -13,6 +13,9 @@ demo: .venv/installed  ## index the example passages, ask in French and in Engli
 
 test: .venv/installed-test  ## the whole suite, offline
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+check-avx2: .venv/installed-test  ## the engine's tests as on a processor without AVX-512 and VNNI; `make test` is the other way
+	HF_HUB_OFFLINE=1 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_engine_*.py tests/test_prefix_cache.py
 
 check: .venv/installed-test .venv-pydoclint/installed  ## format, lint, types, docstrings
 	$(BIN)/ruff format --check components pipeline tests

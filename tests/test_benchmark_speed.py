@@ -20,7 +20,7 @@ from bloomz_haystack import cli
 from bloomz_haystack.benchmark import speed_cli, speed_encode, speed_onnx, speed_rerank, speed_retrieve, speed_sections
 from bloomz_haystack.benchmark.machine_limits import Probes, Rates, Work, bloom_work, least_seconds
 from bloomz_haystack.benchmark.peak_memory import run_measuring_memory
-from bloomz_haystack.benchmark.random_bloom import SHAPES, save_random_bloom, switch_off_shortcut
+from bloomz_haystack.benchmark.random_bloom import SHAPES, save_random_bloom, settings_for, switch_off_shortcut
 from bloomz_haystack.benchmark.random_texts import draw_lengths, random_texts
 from bloomz_haystack.benchmark.speed import Measured, Missing, Section, Way, measure_section, ratios
 from bloomz_haystack.benchmark.speed_sections import Plan, Run, SpeedOptions, make_plan, measure_speed
@@ -186,7 +186,7 @@ def random_bloom(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(params=["embed", "rank"])
 def checkpoint(random_bloom: str, request: pytest.FixtureRequest) -> Iterator[Checkpoint]:
-    opened = open_checkpoint(random_bloom, request.param, device="cpu")
+    opened = open_checkpoint(random_bloom, request.param, device="cpu", settings=settings_for(request.param))
     yield opened
     close_checkpoint(opened)
 
@@ -259,7 +259,7 @@ def test_a_library_that_is_absent_is_named_and_left_out(
     close_checkpoint(opened)
     assert [way.name for way in reranked.missing] == ["CrossEncoder.predict"]
     assert [way.ours for way in reranked.ways] == [True] * 6 + [False]
-    opened = open_checkpoint(random_bloom, "embed", device="cpu")
+    opened = open_checkpoint(random_bloom, "embed", device="cpu", settings=settings_for("embed"))
     encoded = speed_encode.passages_section(opened, opened, random_bloom, ["the city", "la ville"], 2, 1e-4)
     close_checkpoint(opened)
     reasons = {way.name: way.reason for way in encoded.missing}

@@ -1,6 +1,8 @@
 """The command line: exit codes, one-line errors, pure stdout, and what a kill leaves behind."""
 
+import gc
 import json
+import logging
 import os
 import shutil
 import statistics
@@ -372,3 +374,29 @@ def test_a_missing_extra_is_one_line_and_another_import_error_is_ours(monkeypatc
     assert refused.value.exit_code == 2
     with pytest.raises(ImportError, match="cannot import"), one_line_errors(stopped=""):
         raise ImportError("cannot import name 'rank'")
+
+
+def test_verbose_says_how_int8_is_computed(
+    store: Path, tiny_ranker: Path, bloomz: Bloomz, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = logging.getLogger("haystack_integrations.common.bloomz")
+    ask = ["ask", "Où ?", "--store", store, "--ranker", tiny_ranker, "--precision", "int8"]
+    try:
+        for arguments, told in ((ask, 0), ([*ask, "--verbose"], 2), (["--verbose", *ask], 2)):
+            gc.collect()  # else the models of the last question are still there, and nothing is loaded
+            caplog.clear()
+            engine.setLevel(logging.NOTSET)
+            assert bloomz(*arguments).exit_code == 0
+            assert sum("int8 linears 24 -> 72 by " in message for message in caplog.messages) == told
+    finally:
+        engine.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize(("users", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_do_not_spin_unless_the_user_says_so(users: dict[str, str], expected: str) -> None:
+    code = (
+        f"import atexit, os, sys; os.environ.pop('OMP_WAIT_POLICY', None); os.environ.update({users!r});"
+        "atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules))"
+    )
+    done = in_subprocess("--version", code=code)
+    assert done.stdout.splitlines()[-1] == f"{expected} False", "set before torch is imported"

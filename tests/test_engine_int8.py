@@ -1,8 +1,10 @@
 """Linears of 8 bits against the same arithmetic written plainly, and against the float model they come from."""
 
+import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import AutoModel, AutoTokenizer
 
 from bloomz_haystack.benchmark.cross_encoders import open_cross_encoder
 from bloomz_haystack.benchmark.systems import choose_ranker, choose_systems, read_systems
 from bloomz_haystack.benchmark.text_models import open_text_model
-from haystack_integrations.common.bloomz import int8
+from haystack_integrations.common.bloomz import int8, int8_choice
 from haystack_integrations.common.bloomz.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -27,7 +30,14 @@ from haystack_integrations.common.bloomz.checkpoint import (
 )
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.int8 import Int8Embedding, Int8Linear
-from haystack_integrations.common.bloomz.linear import linear_add, linear_gelu
+from haystack_integrations.common.bloomz.int8_kernels import (
+    KERNELS,
+    Int8Kernel,
+    KernelChoice,
+    input_levels,
+    usable_levels,
+)
+from haystack_integrations.common.bloomz.linear import linear_add, linear_gelu, prepare_linear
 from haystack_integrations.common.bloomz.scorer import Scorer
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder, BloomzTextEmbedder
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
@@ -61,9 +71,9 @@ def test_the_product_is_that_of_rounded_numbers(rows: int) -> None:
     plain = layer()
     states, residual = torch.randn(rows, 40) * torch.logspace(-3, 3, rows)[:, None], torch.randn(rows, 56)
     quantised = Int8Linear(plain)
-    expected = plain_product(plain, states, int8.input_levels())
+    expected = plain_product(plain, states, input_levels())
     # A number halfway between two integers may fall on either side: one step, of some 40 that are added.
-    steps = (states.amax(1, keepdim=True) - states.amin(1, keepdim=True)) / 255
+    steps = (states.amax(1, keepdim=True) - states.amin(1, keepdim=True)) / input_levels()
     allowed = (1e-5 + steps * plain.weight.abs().max()).expand_as(expected)
     assert ((quantised(states) - expected).abs() <= allowed).all()
     assert (quantised(states) - expected).abs().median() < 1e-5
@@ -80,15 +90,144 @@ def test_fine_inputs_leave_the_error_of_the_weights_only() -> None:
     steps = weight.abs().amax(1, keepdim=True) / 127
     expected = (states.double() @ ((weight / steps).round() * steps).T + plain.bias.double()).float()
     coarse, fine = ((Int8Linear(plain, fine=fine)(states) - expected).abs().max() for fine in (False, True))
-    assert fine < 5e-3 < 0.1 < coarse
+    step = 403 / input_levels()  # of the coarse inputs; the fine ones have as many steps again within it
+    bound = 0.5 * step / input_levels() * plain.weight.abs().sum(1).max()
+    assert fine < bound < 0.1 < coarse
 
 
-def test_a_row_does_not_depend_on_its_neighbours() -> None:
-    quantised, states = Int8Linear(layer()), torch.randn(9, 40)
+@pytest.mark.parametrize("kernel", usable_levels())
+@pytest.mark.parametrize("fine", [False, True])
+def test_a_row_does_not_depend_on_its_neighbours(kernel: str, fine: bool) -> None:
+    """Nor on how many there are, nor on their size: fbgemm's own dynamic linear takes one scale for all rows."""
+    quantised, states = Int8Linear(layer(), fine=fine, kernel=kernel), torch.randn(9, 40)
     states[3] *= 1e4
+    states[5] = 7.0  # no range at all
     alone = torch.cat([quantised(row[None]) for row in states])
     assert torch.equal(quantised(states), alone)
     assert torch.equal(quantised(states.unflatten(0, (3, 3))).flatten(0, 1), alone), "as Hugging Face calls it"
+
+
+@pytest.mark.parametrize("fine", [False, True])
+def test_every_kernel_gives_the_same_numbers(fine: bool) -> None:
+    """So a choice by the clock, which may fall differently tomorrow, moves no vector."""
+    plain, states = layer(200, 300), torch.randn(50, 200) * torch.logspace(-2, 2, 50)[:, None]
+    layers = {name: Int8Linear(plain, fine=fine, kernel=name) for name in usable_levels()}
+    expected = layers["widened"](states)
+    for name, quantised in layers.items():
+        assert torch.equal(quantised(states), expected), name
+        assert torch.equal(quantised.integers(), layers["widened"].integers()), "packed weights can be read back"
+        assert torch.equal(layers["widened"].by_kernel(name)(states), expected), name
+    wrong = Int8Linear(layer(200, 300), kernel="widened")
+    wrong._scales.mul_(1.01)
+    assert not torch.equal(wrong(states), expected), "a wrong scale must show"
+
+
+def test_the_fastest_kernel_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock alone: the kernels are real, all but one wait before they multiply."""
+
+    def slowed(make: Callable[..., Int8Kernel]) -> Callable[..., Int8Kernel]:
+        def slow(*weights: torch.Tensor) -> Int8Kernel:
+            kernel = make(*weights)
+
+            def multiply(rows: torch.Tensor) -> torch.Tensor:
+                time.sleep(0.02)
+                return kernel(rows)
+
+            multiply.integers = kernel.integers  # type: ignore[attr-defined]
+            return multiply  # type: ignore[return-value]
+
+        return slow
+
+    def choice() -> KernelChoice:
+        return prepare_linear(layer(), "int8").choice  # type: ignore[return-value]
+
+    names = list(usable_levels())
+    for fastest in names:
+        monkeypatch.setattr(int8_choice, "_choices", {})
+        kernels = {name: KERNELS[name] if name == fastest else slowed(KERNELS[name]) for name in names}
+        monkeypatch.setattr(int8, "KERNELS", kernels)
+        chosen = choice()
+        assert chosen.kernel == fastest
+        assert set(chosen.milliseconds) == {"float32", *names}
+        assert choice() is chosen, "timed once a shape"
+        for forced in names:
+            monkeypatch.setenv("BLOOMZ_INT8_KERNEL", forced)
+            assert choice() == (forced, {})
+        monkeypatch.delenv("BLOOMZ_INT8_KERNEL")
+    monkeypatch.setenv("BLOOMZ_INT8_KERNEL", "mkl")
+    with pytest.raises(ValueError, match=r"BLOOMZ_INT8_KERNEL must be one of .*widened on .* but got 'mkl'"):
+        choice()
+
+
+def test_int8_that_is_slower_than_float32_says_so_once_with_both_figures(
+    tiny_bloom: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shapes = {"24 -> 72", "24 -> 24", "24 -> 96", "96 -> 24"}
+    for float32, warned in ((0.5, True), (9.0, False)):
+        taken = {"float32": float32, "onednn": 1.25, "fbgemm": 1.25, "widened": 1.25}
+        monkeypatch.setattr(int8_choice, "_choices", {})
+        monkeypatch.setattr(int8_choice, "_milliseconds", lambda *_, taken=taken: taken)
+        caplog.clear()
+        embedder = BloomzTextEmbedder(str(tiny_bloom), precision="int8")
+        with caplog.at_level(logging.INFO, "haystack_integrations"):
+            embedder.warm_up()
+        warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        told = [text for text in caplog.messages if "int8 linears 24 -> 72 by" in text]
+        assert len(told) == 1, "--verbose shows the choice"
+        kernels = embedder.stats()["kernels"]
+        assert set(kernels) == shapes
+        assert all(choice["milliseconds"] == taken for choice in kernels.values())
+        assert isinstance(embedder._warm_engine().checkpoint.model.h[0].mlp.dense_4h_to_h, Int8Linear), "memory is kept"
+        embedder.close()
+        assert embedder.stats() == {}
+        if warned:
+            assert len(warnings) == 1
+            assert "int8 saves memory but is slower than float32: a layer takes 5 ms instead of 2;" in warnings[0]
+        else:
+            assert warnings == []
+
+
+def test_torch_built_without_the_operators(tiny_bloom: Path, tiny_ranker: Path) -> None:
+    """As on macOS on ARM: nothing is looked up on import, plain layers give the same vectors, int8 widens weights."""
+    code = """
+import sys, torch
+class Without:
+    def __init__(self, names, gone): self.names, self.gone = names, gone
+    def __getattr__(self, name):
+        if name in self.gone: raise AttributeError(name)
+        return getattr(self.names, name)
+torch.ops.mkldnn = Without(torch.ops.mkldnn, {"_linear_pointwise", "_reorder_linear_weight"})
+torch.ops.onednn = Without(torch.ops.onednn, {"qlinear_pointwise", "qlinear_prepack"})
+torch.ops.quantized = Without(torch.ops.quantized, {"linear_prepack", "linear_with_input_q_dq_qweight_dq_output_fp32"})
+import numpy
+from haystack import Document
+from haystack_integrations.components.embedders.bloomz import BloomzTextEmbedder
+from haystack_integrations.components.rankers.bloomz import BloomzRanker
+found = []
+for precision in (None, "int8"):
+    embedder = BloomzTextEmbedder(sys.argv[1], precision=precision)
+    ranker = BloomzRanker(sys.argv[2], precision=precision)
+    found += embedder.run("Où est la tour Eiffel ?")["embedding"]
+    found += [ranker.run(query="Where?", documents=[Document(content="La Seine")])["documents"][0].score]
+    found += [layer is torch.nn.Linear for layer in {type(embedder._engine.checkpoint.model.h[0].mlp.dense_4h_to_h)}]
+    assert {choice["kernel"] for choice in embedder.stats().get("kernels", {}).values()} <= {"widened"}
+numpy.save(sys.argv[3], numpy.array(found, dtype=float))
+"""
+    kept = tiny_bloom / "without.npy"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, tiny_bloom, tiny_ranker, kept], check=True)
+    without = np.load(kept).reshape(2, -1)
+    model = AutoModel.from_pretrained(tiny_bloom)
+    ids = AutoTokenizer.from_pretrained(tiny_bloom)("Où est la tour Eiffel ?", return_tensors="pt")["input_ids"]
+    reference = F.normalize(model(input_ids=ids).last_hidden_state[0, -1], dim=0).detach().numpy()
+    np.testing.assert_allclose(without[0, :-2], reference, atol=1e-5)
+    assert without[0, -1] == 1, "a plain layer"
+    assert without[1, -1] == 0
+    for precision, numbers in zip((None, "int8"), without, strict=True):
+        embedder = BloomzTextEmbedder(str(tiny_bloom), precision=precision)  # type: ignore[arg-type]
+        with_them = np.array(embedder.run("Où est la tour Eiffel ?")["embedding"])
+        # Without kernels that have fewer levels, int8 has 255 of them.
+        far = 1e-5 if precision is None or input_levels() == 255 else 2e-2
+        np.testing.assert_allclose(numbers[:-2], with_them, atol=far)
 
 
 def test_rows_of_zeros_and_rows_that_are_not_finite() -> None:
@@ -105,9 +244,10 @@ def test_rows_of_zeros_and_rows_that_are_not_finite() -> None:
 def test_a_processor_without_vnni_gives_the_same_with_half_the_levels() -> None:
     """There oneDNN adds pairs of products in 16 bits, and cuts what does not fit: at 255 levels the sum is wrong."""
     code = (
-        "import torch; from haystack_integrations.common.bloomz.int8 import Int8Linear, input_levels;"
+        "import torch; from haystack_integrations.common.bloomz import int8, int8_kernels;"
         "plain = torch.nn.Linear(64, 16); plain.weight.data[:] = 1.0; rows = torch.ones(2, 64); rows[:, 0] = 0.0;"
-        "print(input_levels(), float((Int8Linear(plain)(rows) - plain(rows)).abs().max()) < 1e-3)"
+        "found = [int8.Int8Linear(plain, kernel=name)(rows) for name in int8_kernels.usable_levels()];"
+        "print(int8_kernels.input_levels(), all((one - plain(rows)).abs().max() < 1e-3 for one in found))"
     )
     env = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
@@ -174,7 +314,7 @@ def test_what_cannot_be_is_said_in_one_line(tiny_bloom: Path) -> None:
         opened(tiny_bloom, precision="int4")
     with pytest.raises(CheckpointError, match=r"'int8' and dtype torch.float32 were both asked for"):
         opened(tiny_bloom, model_kwargs={"dtype": "float32"})
-    with pytest.raises(CheckpointError, match="runs on a CPU with oneDNN only, but the device is mps"):
+    with pytest.raises(CheckpointError, match="runs on a CPU only, but the device is mps"):
         open_checkpoint(str(tiny_bloom), "embed", device="mps", settings=LoadSettings(precision="int8"))
 
 

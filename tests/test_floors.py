@@ -13,6 +13,8 @@ FLOORS = {
     "__init__": 0,
     "forking": 0,
     "int8": 0,
+    "int8_choice": 0,
+    "int8_kernels": 0,
     "linear": 0,
     "checkpoint": 0,
     "passages": 0,

@@ -174,7 +174,8 @@ def _run(pipeline: Pipeline, answer: Answer) -> None:
     found = timed("retrieve", retriever.run, query_embedding=embedding, **words)["documents"]
     similarity = {document.id: document.score for document in found}
     ranked: list[Document] = timed("rank", ranker.run, query=answer.query, documents=found)["documents"]
-    answer.prefix_cache = ranker.stats()  # type: ignore[attr-defined]
+    stats = ranker.stats()  # type: ignore[attr-defined]
+    answer.prefix_cache = {name: count for name, count in stats.items() if name != "kernels"}
     answer.documents = [
         FoundPassage(document.id, document.content or "", document.score or 0.0, similarity[document.id], document.meta)
         for document in ranked

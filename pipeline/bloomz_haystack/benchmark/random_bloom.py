@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from haystack_integrations.common.bloomz.checkpoint import Placement, Task
+from haystack_integrations.common.bloomz.checkpoint import LoadSettings, Placement, Task
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.linear import prepare_linear
 
@@ -71,6 +71,17 @@ def save_random_bloom(folder: Path, shape: Shape, layers: int, seed: int = 0) ->
         model = BloomForSequenceClassification(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def settings_for(task: Task, precision: Precision | None = None) -> LoadSettings:
+    """Return how the engine loads such a folder, which it would hold for a ranker and for nothing else.
+
+    :param task: "embed" or "rank".
+    :param precision: as for ``open_checkpoint``.
+    :returns: the settings.
+    """
+    architecture = BloomForSequenceClassification if task == "rank" else BloomModel
+    return LoadSettings(precision=precision, config_kwargs={"architectures": [architecture.__name__]})
 
 
 class _EveryToken(nn.Linear):

@@ -14,7 +14,6 @@ import torch
 
 from haystack_integrations.common.bloomz.checkpoint import (
     Checkpoint,
-    LoadSettings,
     Task,
     choose_placement,
     close_checkpoint,
@@ -23,7 +22,7 @@ from haystack_integrations.common.bloomz.checkpoint import (
 from haystack_integrations.common.bloomz.int8 import Precision
 
 from .machine_limits import make_probes
-from .random_bloom import SHAPES, Shape, save_random_bloom, switch_off_shortcut
+from .random_bloom import SHAPES, Shape, save_random_bloom, settings_for, switch_off_shortcut
 from .random_texts import draw_lengths, random_texts
 from .speed import Measured, Progress, Section, measure_section
 
@@ -143,7 +142,7 @@ def _model_sections(folder: Path, plan: Plan) -> Iterator[Section]:
 def _opened(folder: Path, task: Task, plan: Plan, precision: Precision | None = None) -> Iterator[Checkpoint]:
     # int8 is for the CPU, whatever the device of the others
     device = plan.options.device if precision is None else "cpu"
-    checkpoint = open_checkpoint(str(folder), task, device=device, settings=LoadSettings(precision=precision))
+    checkpoint = open_checkpoint(str(folder), task, device=device, settings=settings_for(task, precision))
     if plan.cut:
         switch_off_shortcut(checkpoint.model, precision)
     try:

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
@@ -20,6 +20,8 @@ from transformers.utils import logging as transformers_logging
 
 from .forking import ForkSafeLock, compute_alone_after_fork
 from .int8 import Precision, check_precision
+from .int8_choice import chosen_kernels, in_words, slower_than_float32
+from .int8_kernels import KernelChoice
 from .linear import prepare_body
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Checkpoint:
     placement: Placement
     max_length: int
     empty_token: int
+    kernels: dict[str, KernelChoice] = field(default_factory=dict)  # of int8 linears, by shape
     key: str = ""
     users: int = 0
 
@@ -206,10 +209,9 @@ def _loading_bar(shown: bool) -> Iterator[None]:
 def _check_int8(device: torch.device, dtype: torch.dtype | None) -> None:
     if dtype is not None:
         raise CheckpointError(f"precision 'int8' and dtype {dtype} were both asked for: leave one of them out")
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if device.type != "cpu":
         raise CheckpointError(
-            f"precision 'int8' runs on a CPU with oneDNN only, but the device is {device}: use device 'cpu', or leave "
-            "precision out"
+            f"precision 'int8' runs on a CPU only, but the device is {device}: use device 'cpu', or leave precision out"
         )
 
 
@@ -243,6 +245,8 @@ def _load(model: str, task: Task, placement: Placement, token: str | None, setti
     )
     weights = _from_hub(model, lambda: _load_weights(model, source, task, config, placement, where, settings))
     logger.info("%s: %s", model, placement.reason)
+    kernels = chosen_kernels(weights)
+    _tell_kernels(model, kernels)
     return Checkpoint(
         name=model,
         model=weights,
@@ -250,7 +254,21 @@ def _load(model: str, task: Task, placement: Placement, token: str | None, setti
         placement=placement,
         max_length=int(getattr(config, "seq_length", None) or DEFAULT_MAX_LENGTH),
         empty_token=_empty_token(model, wrapper, config),
+        kernels=kernels,
     )
+
+
+def _tell_kernels(model: str, kernels: dict[str, KernelChoice]) -> None:
+    if kernels:
+        logger.info("%s: int8 linears %s", model, in_words(kernels))
+    slower = slower_than_float32(kernels)
+    if slower:
+        logger.warning(
+            "%s: on this CPU int8 saves memory but is slower than float32: a layer takes %.3g ms instead of %.3g; "
+            "leave precision out for speed",
+            model,
+            *slower,
+        )
 
 
 def _check_architecture(model: str, task: Task, config: Any) -> None:  # noqa: ANN401
@@ -292,7 +310,7 @@ def _load_weights(
     dtype = "auto" if settings.precision == "int8" else placement.dtype
     options = {**kwargs, **where, "config": config, "dtype": dtype, "weights_only": True}
     weights, report = architecture.from_pretrained(source, **options, output_loading_info=True)
-    _check_keys(model, task, sorted(report["missing_keys"]), report["unexpected_keys"])
+    _check_keys(model, task, config, sorted(report["missing_keys"]), report["unexpected_keys"])
     if "device_map" not in kwargs:
         weights = weights.to(placement.device)
     weights = weights.eval().requires_grad_(False)
@@ -301,9 +319,15 @@ def _load_weights(
     return weights
 
 
-def _check_keys(model: str, task: Task, missing: list[str], unexpected: Collection[str]) -> None:
-    """Refuse by the weights themselves what the configuration has let pass."""
-    if task == "embed" and "score.weight" in unexpected:
+def _check_keys(
+    model: str,
+    task: Task,
+    config: Any,  # noqa: ANN401
+    missing: list[str],
+    unexpected: Collection[str],
+) -> None:
+    """Refuse by the weights themselves what the configuration does not tell."""
+    if task == "embed" and not config.architectures and "score.weight" in unexpected:
         raise CheckpointError(_is_a_ranker(model, "its weights have a classification head"))
     if task == "rank" and missing == ["score.weight"]:
         raise CheckpointError(_is_no_ranker(model, "a retriever or a language model (no classification head)"))

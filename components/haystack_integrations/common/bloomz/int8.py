@@ -1,26 +1,24 @@
 """The same layers in fewer bytes: linears and the table of word vectors of 8 bits. No calibration data is needed.
 
-Enters: plain layers of a loaded checkpoint, of any float dtype. Leaves: modules that take and give float32.
-
-The product is oneDNN's, called as torch's own compiler calls it: as fast as fbgemm (``quantized::linear_dynamic``,
-whose tensors torch is about to drop), and twice as fast at 15 rows as ``torch._int_mm``, which cannot pack.
+Enters: plain layers of a loaded checkpoint, of any float dtype. Leaves: modules that take and give float32. The product
+itself is that of a kernel of ``int8_kernels``.
 """
 
 import math
-from functools import cache
+from copy import copy
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .int8_kernels import KERNELS, KernelChoice, input_levels, usable_levels
+
 Precision = Literal["int8"]
 
 TINY = 1e-30  # a row of zeros needs a scale too
 GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
-QLINEAR = torch.ops.onednn.qlinear_pointwise.default
 TABLE_ROWS = 8192  # of the table, quantised at once
-PACKED_ROWS = 256  # oneDNN packs for a number of rows; from 16 to 2,048 the layout is the same
 
 
 def check_precision(precision: str | None) -> None:
@@ -65,22 +63,33 @@ class Int8Linear(nn.Module):
     """A linear layer with weights of 8 bits, one scale an output, and inputs of 8 bits, one scale and one floor a row.
 
     A scale a row, found as the row comes: no calibration, and a text's vector does not depend on its neighbours, as it
-    would with torch's ``quantized::linear_dynamic``, which takes one scale for the whole batch. From the row's smallest
-    to its largest number, and not as far below zero as above: rows reach far to one side.
+    would with one scale for the whole batch. From the row's smallest to its largest number, and not as far below zero
+    as above: rows reach far to one side.
     """
 
-    def __init__(self, plain: nn.Linear, *, fine: bool = False) -> None:
+    def __init__(
+        self,
+        plain: nn.Linear,
+        *,
+        fine: bool = False,
+        kernel: str | None = None,
+        choice: KernelChoice | None = None,
+    ) -> None:
         """Quantise and pack the weight.
 
         :param plain: of any float dtype, on a CPU; the caller drops it.
-        :param fine: give inputs 16 bits: a second product, of what the first left over.
+        :param fine: inputs of 16 bits, in two products: the error of the weights alone is left.
+        :param kernel: of ``KERNELS``; None takes the first that works here.
+        :param choice: why that one; kept to be shown.
         """
         super().__init__()
         self._fine = fine
+        self.choice = choice
+        self.shape = f"{plain.in_features} -> {plain.out_features}"
         integers, scales = _quantised(plain.weight.detach())  # (out, in)
         self.bias = nn.Parameter(plain.bias.detach().float(), requires_grad=False)
-        self._packed = torch.ops.onednn.qlinear_prepack(integers, [PACKED_ROWS, integers.shape[1]])
-        self._scales, self._zeros = scales, torch.zeros(len(scales), dtype=torch.int64)
+        self._multiply = KERNELS[kernel or next(iter(usable_levels()))](integers, scales)
+        self._scales = scales
         self._sums = integers.sum(1, dtype=torch.float32) * scales  # (out,), what a row of ones gives
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
@@ -93,17 +102,26 @@ class Int8Linear(nn.Module):
         lowest = rows.amin(-1, keepdim=True)
         steps = (rows.amax(-1, keepdim=True) - lowest).clamp_min_(TINY).div_(levels)
         places = (rows - lowest).mul_(steps.reciprocal())  # 0 to levels
-        unsigned = (places + 0.5).to(torch.uint8)  # to the nearest, by adding a half before the cut
         if not self._fine:
-            return torch.addcmul(self.bias, lowest, self._sums).addcmul_(self._multiply(unsigned), steps)
-        out = torch.addcmul(self.bias, lowest - 0.5 * steps, self._sums).addcmul_(self._multiply(unsigned), steps)
-        rest = places.sub_(unsigned.float()).add_(0.5)  # 0 to 1: half a step, and what rounding left over
-        return out.addcmul_(self._multiply(rest.mul_(levels).add_(0.5).to(torch.uint8)), steps / levels)
+            return torch.addcmul(self.bias, lowest, self._sums).addcmul_(self._multiply(places.round_()), steps)
+        whole = places.round()
+        out = torch.addcmul(self.bias, lowest - 0.5 * steps, self._sums).addcmul_(self._multiply(whole), steps)
+        rest = places.sub_(whole).add_(0.5)  # 0 to 1: half a step, and what rounding left over
+        return out.addcmul_(self._multiply(rest.mul_(levels).round_()), steps / levels)
 
-    def _multiply(self, unsigned: torch.Tensor) -> torch.Tensor:
-        return QLINEAR(
-            unsigned, 1.0, 0, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+    def integers(self) -> torch.Tensor:
+        """Return the weights: (out, in) int8, the same whatever the kernel."""
+        return self._multiply.integers()
+
+    def by_kernel(self, name: str) -> "Int8Linear":
+        """Return a layer of the same weights that multiplies by another kernel.
+
+        :param name: of ``KERNELS``.
+        :returns: a copy that shares all but the packed weights.
+        """
+        other = copy(self)
+        other._multiply = KERNELS[name](self.integers(), self._scales)
+        return other
 
     def gelu(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply, then GELU: x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), the tanh form written without tanh.
@@ -123,17 +141,3 @@ def _quantised(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     rows = weight.float()
     scales = torch.linalg.vector_norm(rows, torch.inf, dim=1).clamp_min_(TINY).div_(127)
     return (rows / scales[:, None]).round_().to(torch.int8), scales
-
-
-@cache
-def input_levels() -> int:
-    """Give the largest integer of a quantised input: 255, or 127 where the CPU adds two products in 16 bits.
-
-    Without VNNI, a pair of products above 2^15 is cut without a word; half the levels never get there. Asked of the
-    kernel itself, since which one oneDNN takes is its own affair.
-    """
-    ones = torch.full((1, 64), 255, dtype=torch.uint8)
-    packed = torch.ops.onednn.qlinear_prepack(torch.full((16, 64), 127, dtype=torch.int8), [1, 64])
-    scales, zeros = torch.ones(16), torch.zeros(16, dtype=torch.int64)
-    sums = QLINEAR(ones, 1.0, 0, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], "")
-    return 255 if bool((sums == 64 * 255 * 127).all()) else 127

@@ -89,6 +89,16 @@ class EngineHolder(Generic[Engine]):
         if on_cuda:
             torch.cuda.empty_cache()
 
+    def stats(self) -> dict[str, Any]:
+        """Return what is worth knowing of the loaded model.
+
+        :returns: with int8, ``kernels``: for each shape of layer, as "1024 -> 4096", the ``kernel`` that computes it
+            and the ``milliseconds`` that each way took when the model was loaded. Empty without, and before that.
+        """
+        engine = self._engine
+        kernels = engine.checkpoint.kernels if engine is not None else {}
+        return {"kernels": {shape: choice._asdict() for shape, choice in kernels.items()}} if kernels else {}
+
     def _warm_engine(self) -> Engine:
         engine = self._engine
         if engine is None:

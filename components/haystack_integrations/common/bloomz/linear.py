@@ -5,8 +5,12 @@ faster. ``nn.Linear`` is the reference, and what training uses. Knows nothing of
 
 oneDNN with weights packed once, against ``F.linear`` (MKL) on one AVX-512 core of an AMD EPYC: 1.15 times faster from
 64 rows on, 2 times at 15 rows; GELU and the residual sum cost nothing beside it. Source: ``torch._inductor`` freezes
-models on a CPU with the same two operators.
+models on a CPU with the same two operators. Where torch was built without them, layers stay plain.
 """
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +18,37 @@ from torch import nn
 from transformers import BloomModel
 from transformers.models.bloom.modeling_bloom import BloomMLP
 
-from .int8 import PACKED_ROWS, Int8Embedding, Int8Linear, Precision
+from .int8 import Int8Embedding, Int8Linear, Precision
+from .int8_choice import choose_kernel
+from .int8_kernels import PACKED_ROWS
 
-# Overloads by name: to choose among several, torch writes the tensors out in an error message for each that fails.
-LINEAR = torch.ops.mkldnn._linear_pointwise.default
-LINEAR_ADD = torch.ops.mkldnn._linear_pointwise.binary
+
+class PackedOperators(NamedTuple):
+    """oneDNN's operators, overloads by name: see ``int8_kernels``."""
+
+    pack: Callable[..., torch.Tensor]
+    multiply: Callable[..., torch.Tensor]
+    multiply_add: Callable[..., torch.Tensor]
+
+
+@cache
+def packed_operators() -> PackedOperators | None:
+    """Return oneDNN's operators, if they work here; looked up at first use, since importing must work without them.
+
+    :returns: None where torch was built without oneDNN, or without it for this processor.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        names = torch.ops.mkldnn
+        found = PackedOperators(
+            names._reorder_linear_weight.default, names._linear_pointwise.default, names._linear_pointwise.binary
+        )
+        rows, weight = torch.ones(2, 16), torch.ones(16, 16)
+        product = found.multiply(rows, found.pack(weight, PACKED_ROWS), torch.zeros(16), "none", [], "")
+    except (AttributeError, RuntimeError):
+        return None
+    return found if bool((product == 16).all()) else None
 
 
 class PackedLinear(nn.Module):
@@ -30,8 +60,11 @@ class PackedLinear(nn.Module):
         :param plain: float32, on a CPU; the caller drops it, so that its weight is not kept twice.
         """
         super().__init__()
+        operators = packed_operators()
+        assert operators is not None, "prepare_linear packs only where there are operators"
         self.bias = plain.bias
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(plain.weight.detach(), PACKED_ROWS)
+        self._operators = operators
+        self._packed = operators.pack(plain.weight.detach(), PACKED_ROWS)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply.
@@ -39,7 +72,7 @@ class PackedLinear(nn.Module):
         :param rows: (..., in).
         :returns: (..., out).
         """
-        return LINEAR(rows, self._packed, self.bias, "none", [], "")
+        return self._operators.multiply(rows, self._packed, self.bias, "none", [], "")
 
     def gelu(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply, then GELU, in one pass.
@@ -47,7 +80,7 @@ class PackedLinear(nn.Module):
         :param rows: (T, in).
         :returns: (T, out).
         """
-        return LINEAR(rows, self._packed, self.bias, "gelu", [], "tanh")
+        return self._operators.multiply(rows, self._packed, self.bias, "gelu", [], "tanh")
 
     def add(self, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """Multiply, then add, in one pass.
@@ -56,7 +89,7 @@ class PackedLinear(nn.Module):
         :param residual: (T, out).
         :returns: (T, out).
         """
-        return LINEAR_ADD(rows, residual, self._packed, self.bias, "add")
+        return self._operators.multiply_add(rows, residual, self._packed, self.bias, "add")
 
 
 class SilentMLP(nn.Module):
@@ -144,12 +177,20 @@ def prepare_linear(linear: nn.Module, precision: Precision | None, *, fine: bool
     :param fine: in int8, inputs of 16 bits.
     :returns: the faster layer; the same one where there is none (on CUDA, below float32, for adapters).
     """
-    if type(linear) is not nn.Linear or not torch.backends.mkldnn.is_available():
+    if type(linear) is not nn.Linear:
         return linear
     if precision == "int8":
-        return Int8Linear(linear, fine=fine)
+        choice = choose_kernel(linear, prepare_linear(_in_float32(linear), None), fine=fine)
+        return Int8Linear(linear, fine=fine, kernel=choice.kernel, choice=choice)
     fits = linear.weight.device.type == "cpu" and linear.weight.dtype == torch.float32
-    return PackedLinear(linear) if fits else linear
+    return PackedLinear(linear) if fits and packed_operators() else linear
+
+
+def _in_float32(linear: nn.Linear) -> nn.Linear:
+    twin = nn.Linear(linear.in_features, linear.out_features, device="meta")
+    twin.weight = nn.Parameter(linear.weight.detach().float(), requires_grad=False)
+    twin.bias = nn.Parameter(linear.bias.detach().float(), requires_grad=False)
+    return twin
 
 
 def _is_zero(linear: nn.Module) -> bool:

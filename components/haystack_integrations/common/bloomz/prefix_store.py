@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from .int8 import Int8Linear
 from .prefix_states import PrefixShape, PrefixStates
 from .tokens import TokenIds
 
@@ -181,6 +182,8 @@ def _tensors(body: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     for place, module in body.named_modules():
         own = {**module._parameters, **module._buffers, **vars(module)}
         yield from ((f"{place}.{name}", own[name]) for name in sorted(own) if isinstance(own[name], torch.Tensor))
+        if isinstance(module, Int8Linear):  # however its kernel packs them
+            yield f"{place}.integers", module.integers()
 
 
 def _checksum(states: PrefixStates) -> str:

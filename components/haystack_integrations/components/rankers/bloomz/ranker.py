@@ -161,7 +161,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
             cut_questions=self.truncate,
         )
 
-    def warm_prefix_cache(self, documents: list[Document]) -> dict[str, int]:
+    def warm_prefix_cache(self, documents: list[Document]) -> dict[str, Any]:
         """Compute and keep the keys and values of documents before any question comes.
 
         :param documents: those that will be ranked often; more than the budget holds is told in the log.
@@ -176,14 +176,15 @@ class BloomzRanker(EngineHolder["Scorer"]):
             scorer.warm_prefixes(contexts, progress=bar.update)
         return self.stats()
 
-    def stats(self) -> dict[str, int]:
-        """Say how the prefix cache did since the model was loaded.
+    def stats(self) -> dict[str, Any]:
+        """Return how the prefix cache did since the model was loaded, and how int8 is computed.
 
-        :returns: ``hits``, ``misses``, ``entries``, ``bytes``, ``evictions`` and ``budget``; empty without a prefix
-            cache, and before the model is loaded.
+        :returns: ``hits``, ``misses``, ``entries``, ``bytes``, ``evictions`` and ``budget`` with a prefix cache;
+            ``kernels`` with int8, as for the embedders. Empty without either, and before the model is loaded.
         """
         engine = self._engine
-        return engine.prefixes.cache.stats()._asdict() if engine and engine.prefixes else {}
+        kept = engine.prefixes.cache.stats()._asdict() if engine and engine.prefixes else {}
+        return {**kept, **EngineHolder.stats(self)}  # not super(): `component` makes another class of this one
 
     @component.output_types(documents=list[Document])
     def run(

@@ -19,8 +19,10 @@ from typer.testing import CliRunner, Result
 
 from bloomz_haystack import answers, cli, drawing, showing
 from bloomz_haystack.asking import Answer, FoundPassage
-from bloomz_haystack.indexing import index_files
+from bloomz_haystack.benchmark.progress import TerminalWatcher
+from bloomz_haystack.indexing import Summary, index_files
 from bloomz_haystack.printable import printable
+from bloomz_haystack.problems import Problem
 from bloomz_haystack.questions import read_questions
 from bloomz_haystack.terminal import mend_streams
 
@@ -134,6 +136,30 @@ def test_one_is_singular() -> None:
         "2 passages",
         "1,204 passages",
     ]
+
+
+def test_speed_is_counted_without_the_time_to_load(tmp_path: Path, tiny_bloom: Path) -> None:
+    (tmp_path / "a.txt").write_text("La tour Eiffel se trouve à Paris.")
+    summary = index_files([tmp_path / "a.txt"], tmp_path / "s", model=str(tiny_bloom))
+    summary.seconds, summary.loading_seconds, summary.passages = 12.5, 10.0, 5
+    assert summary.passages_per_second == 2.0
+    (tmp_path / "a.txt").write_text("The Eiffel tower stands in Paris.")
+    again = index_files([tmp_path / "a.txt"], tmp_path / "s")  # the model is loaded when the first passage needs it
+    assert 0 < again.loading_seconds < again.seconds
+
+
+def test_progress_is_quiet_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    watcher = showing.ProgressWatcher()
+    watcher.started(10)
+    watcher.advanced(Summary("m", "s", embedded=3), 5)
+    watcher.problem(Problem("a\x1b[2J.txt", "broken\x07", 3))
+    watcher.stop()
+    benchmarking = TerminalWatcher()
+    benchmarking.row("a\x1b[2J", 1, 2)
+    benchmarking.step("embed", 10)(5)
+    benchmarking.note("b\x07")
+    benchmarking.stop()
+    assert capsys.readouterr() == ("", "bloomz: a\\x1b[2J.txt:3: broken\\x07\nbloomz: b\\x07\n")
 
 
 def test_a_wide_table_is_cut_into_parts_that_fit(

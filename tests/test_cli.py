@@ -113,8 +113,9 @@ def test_index_then_ask_print_pure_json(corpus: Path, tmp_path: Path, tiny_bloom
     assert summary.pop("seconds") > 0
     assert summary.pop("passages_per_second") > 0
     assert summary == {
-        **{"files": 2, "passages": 2, "embedded": 2, "unchanged": 0, "removed": 0, "other_kinds": 0, "empty": []},
+        **{"files": 2, "passages": 2, "embedded": 2, "unchanged": 0, "removed": 0, "other_kinds": {}, "empty": []},
         "problems": [{"file": f"{corpus}/broken.pdf", "reason": "Stream has ended unexpectedly", "line": None}],
+        "notes": [],
         "model": str(tiny_bloom),
         "store": str(store),
     }
@@ -232,19 +233,21 @@ def test_nothing_above_the_threshold_is_a_sentence(bloomz: Bloomz, store: Path, 
 def test_an_empty_store_is_a_sentence(bloomz: Bloomz, tmp_path: Path, tiny_bloom: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     result = bloomz("index", tmp_path / "a.txt", "--store", tmp_path / "store", "--model", tiny_bloom)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+    assert result.stdout.startswith("Nothing was indexed")
     assert "1 file without text" in result.stdout
     shown = bloomz("ask", "Où ?", "--store", tmp_path / "store")
     assert (shown.exit_code, shown.stdout) == (0, "The store is empty: index some files first.\n")
 
 
 def test_summary_says_what_was_done(bloomz: Bloomz, store: Path, corpus: Path) -> None:
-    (corpus / "x.csv").write_text("a")
+    for name in ("x.odt", "y.rtf", "z.rtf"):
+        (corpus / name).write_text("a")
     (corpus / "[red]café.jsonl").write_text("oops\n")
     result = bloomz("index", corpus, "--store", store)
     assert result.exit_code == 1
     assert "2 passages in 3 files: 2 embedded, 0 unchanged, 0 removed from the store\n" in result.stdout
-    assert "1 file of other kinds left aside\n" in result.stdout
+    assert "3 files of other kinds left aside: 2 .rtf, 1 .odt\n" in result.stdout
     assert errors_of(result) == [f"bloomz: {corpus}/[red]café.jsonl:1: not JSON: Expecting value at column 1"]
 
 
@@ -296,10 +299,10 @@ def test_mistakes_are_one_line(
 
 
 def test_an_unknown_kind_of_file_given_by_name_is_a_problem(bloomz: Bloomz, store: Path, corpus: Path) -> None:
-    (corpus / "x.csv").write_text("a")
-    result = bloomz("index", corpus / "x.csv", "--store", store)
+    (corpus / "x.odt").write_text("a")
+    result = bloomz("index", corpus / "x.odt", "--store", store)
     assert result.exit_code == 1
-    assert errors_of(result)[0].startswith(f"bloomz: {corpus}/x.csv: cannot read a .csv file: give .txt, .md")
+    assert errors_of(result)[0].startswith(f"bloomz: {corpus}/x.odt: cannot read a .odt file: give .txt, .md")
 
 
 def test_ctrl_c_keeps_what_was_written(

@@ -18,6 +18,7 @@ FLOORS = {
     "linear": 0,
     "checkpoint": 0,
     "passages": 0,
+    "plain_text": 0,
     "tokens": 1,
     "packing": 2,
     "attention": 3,

@@ -83,7 +83,9 @@ def check_paths(paths: Iterable[Path]) -> None:
     :raises ValueError: if one does not exist: better nothing than half of what was meant.
     """
     if missing := [str(path) for path in paths if not path.exists()]:
-        raise ValueError(f"no such file or folder: {', '.join(missing)}")
+        raise ValueError(
+            f"no such file or folder: {', '.join(missing)} (with --prune, what a store holds of it is removed)"
+        )
 
 
 def _whole(value: str | int, least: int, limit: str) -> int:

@@ -102,7 +102,9 @@ def index(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH...", help="Files and folders: .txt .md .html .pdf .docx .jsonl", show_default=False
+            metavar="PATH...",
+            help="Files and folders: .txt .md .html .pdf .docx .pptx .xlsx .csv .tsv .jsonl",
+            show_default=False,
         ),
     ],
     store: Store,
@@ -112,7 +114,14 @@ def index(
     ] = 2048,
     passage_words: Annotated[int, typer.Option(help="Words in a passage.", **INTEGER)] = 150,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Also remove passages of files that are gone from the folders given.")
+        bool,
+        typer.Option(
+            "--prune", help="Also remove passages of files that are gone from the paths given, or gone with them."
+        ),
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="With --prune: even where a folder is there but empty, or nothing would be left."),
     ] = False,
     hybrid: Annotated[
         bool, typer.Option("--hybrid", help="Keep the words too (BM25); a store made without gets them.")
@@ -143,6 +152,7 @@ def index(
                 batch_tokens=batch_tokens,
                 passage_words=passage_words,
                 prune=prune,
+                prune_all=yes,
                 watcher=watcher,
                 hybrid=hybrid,
                 precision=precision,  # type: ignore[arg-type]  # checked there
@@ -150,10 +160,10 @@ def index(
         finally:
             watcher.stop()
         print_json(summary_as_json(summary)) if json else show_summary(summary)
-        if not json:
+        if not json and not summary.nothing_done:
             with opened(store) as documents:
                 _note_bundled(documents, summary.model)
-    if summary.problems:
+    if summary.problems or summary.nothing_done:
         raise typer.Exit(1)
 
 

@@ -24,7 +24,9 @@ RETRIEVER = "cmarkea/bloomz-560m-retriever-v2"
 RANKER = "cmarkea/bloomz-560m-reranking"
 DIMENSION = 1024  # numbers in a vector of bloomz-560m; bloomz-3b has 2560
 BATCH_TOKENS = 2048
-FILE_FIELD = "file_path"  # the metadata field that names a passage's file, as Haystack's converters call it
+FILE_FIELD = "file_path"  # the metadata field that names a passage's file, as Haystack's converters call it: relative
+FILE_KEY = "indexed_file"  # the one by which the store's own list knows where the file is: see indexed_files.py
+INDEXED_FIELDS = [FILE_FIELD, FILE_KEY]
 
 
 def index_pipeline(
@@ -118,7 +120,7 @@ def ask_pipeline(
 
 
 def _store(path: str | Path, embedding_dim: int, hybrid: bool) -> QdrantEdgeDocumentStore:
-    # The field is indexed because each indexing run asks, file by file, what the store holds of it.
+    # Each indexing run asks, file by file, what the store holds of it.
     return QdrantEdgeDocumentStore(
-        str(path), embedding_dim, indexed_meta_fields=[FILE_FIELD], return_embedding=False, hybrid=hybrid
+        str(path), embedding_dim, indexed_meta_fields=list(INDEXED_FIELDS), return_embedding=False, hybrid=hybrid
     )

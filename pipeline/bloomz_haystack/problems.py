@@ -15,5 +15,15 @@ class Problem(NamedTuple):
         return f"{place}: {self.reason}"
 
 
+class Note(NamedTuple):
+    """A file that was read, though not all of it, or not with certainty."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
 class UnreadableFileError(ValueError):
     """A file whose text cannot be had; the message is the reason."""

@@ -10,7 +10,7 @@ from rich.text import Text
 from bloomz_haystack.drawing import console, on_terminal, progress_bar
 from bloomz_haystack.indexing import Summary
 from bloomz_haystack.printable import printable, printable_json
-from bloomz_haystack.problems import Problem
+from bloomz_haystack.problems import Note, Problem
 
 
 class ProgressWatcher:
@@ -45,10 +45,10 @@ class ProgressWatcher:
             told = f"{count(done, 'passage')}, {speed:,.1f}/s" if done > self.first[0] else count(done, "passage")
             self.progress.update(self.task, completed=bytes_done, speed=told)
 
-    def problem(self, problem: Problem) -> None:
-        """Name what could not be read.
+    def problem(self, problem: Problem | Note) -> None:
+        """Name what could not be read, or not for certain.
 
-        :param problem: file, line, reason.
+        :param problem: file, reason.
         """
         # Printed through the bar's console, which redraws the bar below.
         self.console.print(Text(f"bloomz: {printable(problem)}"), soft_wrap=True)
@@ -71,8 +71,11 @@ def show_summary(summary: Summary) -> None:
         f"model {summary.model}",
         f"store {summary.store}",
     ]
-    if summary.other_kinds:
-        lines.append(f"{count(summary.other_kinds, 'file')} of other kinds left aside")
+    if summary.nothing_done:
+        lines.insert(0, "Nothing was indexed: no text in what was given")
+    if kinds := summary.other_kinds:
+        each = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        lines.append(f"{count(sum(kinds.values()), 'file')} of other kinds left aside: {each}")
     if summary.empty:
         lines.append(f"{count(len(summary.empty), 'file')} without text: {', '.join(summary.empty[:5])}")
     if summary.problems:
@@ -96,6 +99,7 @@ def summary_as_json(summary: Summary) -> dict[str, object]:
         "other_kinds": summary.other_kinds,
         "empty": summary.empty,
         "problems": [problem._asdict() for problem in summary.problems],
+        "notes": [note._asdict() for note in summary.notes],
         "seconds": round(summary.seconds, 3),
         "passages_per_second": round(summary.passages_per_second, 1),
         "model": summary.model,

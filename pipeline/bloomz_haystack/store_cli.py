@@ -82,13 +82,13 @@ def remove(
             raise ValueError("name the files to remove, or give a --filter: one of the two")
         quiet_libraries()
         from bloomz_haystack.showing import count, print_json, print_lines
-        from bloomz_haystack.stored import file_names, files_named, of_files, opened, read_filter
+        from bloomz_haystack.stored import files_named, of_files, opened, read_filter
 
         clean_up_when_stopped()
         with opened(store) as documents:
-            stored = file_names(documents)
-            names = sorted({name for given in files or [] for name in files_named(stored, given)})
-            filters = read_filter(filter_) if filter_ else of_files(names)
+            meant = {name: of for given in files or [] for name, of in files_named(documents, given).items()}
+            names = sorted(meant)
+            filters = read_filter(filter_) if filter_ else of_files(meant.values())
             found = count(documents.count_documents_by_filter(filters), "passage")
             found += f" of {count(len(names), 'file')}" if names else ""
             if not yes and not _confirmed(f"remove {found} from the store at {store}"):

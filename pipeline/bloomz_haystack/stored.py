@@ -5,6 +5,7 @@ Knows nothing of models and of the command line.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bloomz_haystack.choosing import MODEL_KEY
-from bloomz_haystack.pipelines import FILE_FIELD
-from bloomz_haystack.splitting import stored_name
+from bloomz_haystack.indexed_files import IndexedFiles, of_file
+from bloomz_haystack.pipelines import FILE_FIELD, FILE_KEY, INDEXED_FIELDS
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
 
@@ -60,7 +61,7 @@ def opened(folder: Path) -> Iterator[QdrantEdgeDocumentStore]:
         str(folder),
         description.embedding_dim,
         datatype=description.datatype,  # type: ignore[arg-type]  # checked there
-        indexed_meta_fields=[FILE_FIELD],
+        indexed_meta_fields=list(INDEXED_FIELDS),
     )
     try:
         yield store
@@ -77,7 +78,7 @@ def describe(folder: Path) -> StoreInfo:
     """
     with opened(folder) as store:
         passages = store.count_documents()
-        files = file_names(store)
+        files = stored_files(store)
     description = read_description(folder)
     assert description is not None
     return StoreInfo(
@@ -92,10 +93,25 @@ def describe(folder: Path) -> StoreInfo:
     )
 
 
-def file_names(store: QdrantEdgeDocumentStore) -> list[str]:
-    """List the files whose passages a store holds, in the order of their names."""
-    names, _ = store.get_metadata_field_unique_values(FILE_FIELD, size=2**31)
-    return [str(name) for name in names]
+def stored_files(store: QdrantEdgeDocumentStore) -> dict[str, Filters]:
+    """List the files whose passages a store holds, each with the filter that keeps them.
+
+    :param store: open or not.
+    :returns: by name, in the order of the names: the ``file_path`` of the passages; of two files of one name, in two
+        folders, the whole path.
+    """
+    indexed = list(IndexedFiles(store.folder).by_key.values())
+    names = Counter(file.name for file in indexed)
+    files: dict[str, Filters] = {
+        file.name if names[file.name] == 1 else file.way: dict(of_file(file.key)) for file in indexed
+    }
+    # What was written by another program than ``bloomz index`` has no key.
+    found, _ = store.get_metadata_field_unique_values(FILE_FIELD, size=2**31)
+    no_key = {"field": f"meta.{FILE_KEY}", "operator": "==", "value": None}
+    for name in found:
+        named = {"field": f"meta.{FILE_FIELD}", "operator": "==", "value": name}
+        files.setdefault(str(name), {"operator": "AND", "conditions": [named, no_key]})
+    return {name: files[name] for name in sorted(files) if store.count_documents_by_filter(files[name])}
 
 
 def count_by_file(store: QdrantEdgeDocumentStore) -> list[FileCount]:
@@ -104,26 +120,30 @@ def count_by_file(store: QdrantEdgeDocumentStore) -> list[FileCount]:
     :param store: open or not.
     :returns: in the order of the names.
     """
-    counts = [FileCount(name, store.count_documents_by_filter(of_files([name]))) for name in file_names(store)]
+    counts = [FileCount(name, store.count_documents_by_filter(of)) for name, of in stored_files(store).items()]
     rest = store.count_documents() - sum(passages for _, passages in counts)
     return [*counts, FileCount("", rest)] if rest else counts
 
 
-def of_files(names: list[str]) -> Filters:
+def of_files(filters: Iterable[Filters]) -> Filters:
     """Write the filter that keeps the passages of some files."""
-    return {"field": f"meta.{FILE_FIELD}", "operator": "in", "value": names}
+    return {"operator": "OR", "conditions": list(filters)}
 
 
-def files_named(stored: Iterable[str], given: str) -> list[str]:
+def files_named(store: QdrantEdgeDocumentStore, given: str) -> dict[str, Filters]:
     """Find the stored files that a user means: a file, or all below a folder; both may be gone from the disk.
 
-    :param stored: as ``file_names`` gives them.
-    :param given: a path, absolute or from the current folder.
-    :returns: those that are meant.
+    :param store: open or not.
+    :param given: a name as ``stored_files`` gives it, a folder in one, or a path, absolute or from here.
+    :returns: those that are meant, as ``stored_files`` gives them.
     :raises ValueError: if there are none.
     """
-    places = {stored_name(Path(os.path.abspath(given))), stored_name(Path(given).resolve())}
-    meant = [name for name in stored if name == given or places & {name, *map(str, Path(name).parents)}]
+    below = {file.key for file in IndexedFiles(store.folder).under([Path(os.path.abspath(given))])}
+    meant = {
+        name: filters
+        for name, filters in stored_files(store).items()
+        if given in (name, *map(str, Path(name).parents)) or filters.get("value") in below
+    }
     if not meant:
         raise ValueError(f"the store holds no passages of {given}: bloomz store list names its files")
     return meant

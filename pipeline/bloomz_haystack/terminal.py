@@ -24,10 +24,6 @@ NOISY = (
     "bm25s",
     "haystack",
     "pypdf",
-    "trafilatura",
-    "htmldate",
-    "courlan",
-    "justext",
     "transformers",
     "huggingface_hub",
 )

@@ -46,6 +46,20 @@ class Encoder:
         """H, numbers in a vector."""
         return int(self.checkpoint.model.config.hidden_size)
 
+    def fits(self, text: str) -> bool:
+        """Tell whether a text is read to its end.
+
+        :param text: any.
+        :returns: False if ``encode`` would cut it.
+        """
+        tokens = tokenize(
+            self.checkpoint.tokenizer,
+            [text],
+            max_length=self.max_length,
+            empty_token=self.checkpoint.empty_token,
+        )
+        return not tokens.truncated
+
     def encode(
         self,
         texts: Sequence[str],

@@ -107,6 +107,19 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         """Numbers in a vector; loads the model if needed."""
         return self._warm_engine().dimension
 
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that the model reads of a text; loads the model if needed."""
+        return self._warm_engine().max_length
+
+    def fits(self, text: str) -> bool:
+        """Tell whether the model reads a text to its end; loads the model if needed.
+
+        :param text: a content, without metadata.
+        :returns: False if ``run`` would cut its end.
+        """
+        return self._warm_engine().fits(self.prefix + text + self.suffix)
+
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:
         """Embed documents.

@@ -1,0 +1,1 @@
+"""One file a format: bytes -> ``Extract``. ``reading.py`` chooses among them."""

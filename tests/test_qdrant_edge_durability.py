@@ -253,7 +253,7 @@ def test_info_is_kept(store: QdrantEdgeDocumentStore) -> None:
         store.update_info(dimension=3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("content", ['{"embedding_dim": 2, "da', "", "[]", '{"format_version": 2}', "\x00\x00", "null"])
+@pytest.mark.parametrize("content", ['{"embedding_dim": 2, "da', "", "[]", '{"format_version": 3}', "\x00\x00", "null"])
 def test_a_damaged_store_file_is_named(tmp_path: Path, content: str) -> None:
     store = QdrantEdgeDocumentStore(str(tmp_path / "store"), 2)
     store.write_documents([Document(id="a")])
@@ -266,7 +266,7 @@ def test_a_damaged_store_file_is_named(tmp_path: Path, content: str) -> None:
     assert "\n" not in str(caught.value)
     for version, remedy in ((99, "upgrade bloomz-haystack"), (1, "index the documents into a new store")):
         file.write_text(json.dumps({**json.loads(whole), "format_version": version}))
-        with pytest.raises(DocumentStoreError, match=rf"has format {version}, and .* reads format 2: {remedy}"):
+        with pytest.raises(DocumentStoreError, match=rf"has format {version}, and .* reads format 3: {remedy}"):
             store.count_documents()
     file.write_text(whole)
     assert store.count_documents() == 1

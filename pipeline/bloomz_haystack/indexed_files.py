@@ -41,6 +41,7 @@ class IndexedFile(NamedTuple):
         """Whether it is the file, or in the folder, that somebody names.
 
         :param place: absolute.
+        :returns: whether it is.
         """
         return path_of(self.way).is_relative_to(place) or path_of(self.path).is_relative_to(place.resolve())
 
@@ -125,9 +126,10 @@ class IndexedFiles:
         temporary.replace(self._list)
 
     def under(self, places: Iterable[Path]) -> list[IndexedFile]:
-        """Return the files that are in, or are, one of the places.
+        """Look up the files that are in, or are, one of the places.
 
         :param places: absolute paths, there or not.
+        :returns: those files.
         """
         places = list(places)
         return [file for file in self.by_key.values() if any(file.is_under(place) for place in places)]
@@ -143,8 +145,9 @@ def _line(file: IndexedFile) -> bytes:
 
 
 def of_file(key: str) -> dict[str, str]:
-    """Return the filter for the passages of a file.
+    """Write the filter for the passages of a file.
 
     :param key: its own.
+    :returns: a Haystack filter.
     """
     return {"field": f"meta.{FILE_KEY}", "operator": "==", "value": key}

@@ -13,7 +13,7 @@ from pathlib import Path
 from haystack.document_stores.errors import DocumentStoreError
 
 FILE_NAME = "store.json"
-FORMAT_VERSION = 2  # 1 kept the facts that filters look at one level deeper
+FORMAT_VERSION = 3  # 2 had words as they were written, and absolute paths; 1 kept the facts one level deeper
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import unicodedata
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -396,3 +397,12 @@ def test_the_documents_that_lost_their_end_are_handed_over(tiny_bloom: Path, cap
     ]
     embedder.embed([Document(content="é")], on_truncated=told.append)
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("text", ["Où est l'élève ?", "Where is the office, à Noël?"])
+def test_one_text_has_one_vector_however_it_is_spelt(text: str, tiny_bloom: Path) -> None:
+    spelt = unicodedata.normalize("NFD", text).replace("ffi", "\ufb03").replace("est", "e\u00adst") + "\u200b"
+    question, passage = BloomzTextEmbedder(str(tiny_bloom)), BloomzDocumentEmbedder(str(tiny_bloom), progress_bar=False)
+    assert question.run(spelt) == question.run(text)
+    vectors = passage.embed([Document(content=spelt), Document(content=text)])
+    assert (vectors[0] == vectors[1]).all()

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from bloomz_haystack import cli, pair_scores
 from bloomz_haystack.mining import mine as mining
 from bloomz_haystack.mining.corpus import passages_of, questions_of
+from bloomz_haystack.mining.likeness import text_number
 from bloomz_haystack.mining.mine import Settings, Summary, mine
 from bloomz_haystack.training.config import Source
 from bloomz_haystack.training.rows import parse_row
@@ -272,6 +274,44 @@ def test_a_corpus_of_its_own_is_searched_instead(data: Path, settings: Settings,
 
 def strip_scores(row: dict[str, Any]) -> list[dict[str, Any]]:
     return [both(item["english"], item["french"]) for item in row["negatives"]]
+
+
+SAID = "L'indemnité de congé « maternité » est versée - seize semaines - par la caisse."
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        unicodedata.normalize("NFD", SAID),
+        SAID.replace("'", "’"),
+        SAID.replace("«", '"').replace("»", '"'),
+        SAID.replace(" - ", " — "),
+        SAID.replace(" ", "\u00a0", 2),
+        SAID.replace("seize", "sei\u00adze").replace("caisse", "cais\u200bse"),
+        SAID.upper(),
+        SAID.removesuffix(".") + " ",
+        SAID.replace("est", "\nest"),
+    ],
+)
+def test_a_passage_in_another_spelling_is_no_negative_of_itself(
+    spelling: str, settings: Settings, tmp_path: Path
+) -> None:
+    texts = [SAID, spelling, "Le parking ferme à vingt heures.", "The car park closes at eight."]
+    rows = [
+        {"id": number, "query": both(None, f"Question {number} ?"), "positive": both(None, text)}
+        for number, text in enumerate(texts)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    mine([tmp_path / "rows.jsonl"], tmp_path / "out", settings, Quiet())
+    (part,) = (tmp_path / "out").rglob("*.jsonl.gz")
+    with gzip.open(part, "rt", encoding="utf-8") as file:
+        negatives = {row["id"]: {n["french"] for n in row["negatives"]} for row in map(json.loads, file)}
+    assert negatives[0] == negatives[1] == set(texts[2:])
+    assert len(negatives[2]) == 2
+
+
+def test_passages_that_differ_by_a_word_are_two() -> None:
+    assert len({text_number(text) for text in ("un pont", "un point", "deux ponts", "🙂", "🙃", "5 ans", "6 ans")}) == 7
 
 
 def test_a_sample_depends_on_its_seed(settings: Settings, data: Path) -> None:

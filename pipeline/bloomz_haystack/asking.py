@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 from haystack import Document, Pipeline
 
 from bloomz_haystack.choosing import choose_hybrid, choose_model, stored_dimension
+from bloomz_haystack.formats.line_ends import rejoined
 from bloomz_haystack.pipelines import ask_pipeline
 from bloomz_haystack.questions import check_question
 from haystack_integrations.common.bloomz.int8 import Precision
@@ -169,11 +170,12 @@ def _run(pipeline: Pipeline, answer: Answer) -> None:
         return outputs
 
     embedder, retriever, ranker = (pipeline.get_component(name) for name in ("embedder", "retriever", "ranker"))
-    embedding = timed("embed", embedder.run, text=answer.query)["embedding"]
-    words = {"query": answer.query} if answer.hybrid else {}
+    question = rejoined(answer.query)  # pasted from a page, it may hold words that line ends cut
+    embedding = timed("embed", embedder.run, text=question)["embedding"]
+    words = {"query": question} if answer.hybrid else {}
     found = timed("retrieve", retriever.run, query_embedding=embedding, **words)["documents"]
     similarity = {document.id: document.score for document in found}
-    ranked: list[Document] = timed("rank", ranker.run, query=answer.query, documents=found)["documents"]
+    ranked: list[Document] = timed("rank", ranker.run, query=question, documents=found)["documents"]
     stats = ranker.stats()  # type: ignore[attr-defined]
     answer.prefix_cache = {name: count for name, count in stats.items() if name != "kernels"}
     answer.documents = [

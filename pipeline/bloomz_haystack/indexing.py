@@ -18,7 +18,7 @@ from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 
 from bloomz_haystack.choosing import MODEL_KEY, choose_model, stored_dimension
-from bloomz_haystack.finding import FoundFile, FoundFiles, find_files, stored_name
+from bloomz_haystack.finding import FoundFile, FoundFiles, find_files, path_of, stored_name
 from bloomz_haystack.formats.extract import count
 from bloomz_haystack.indexed_files import IndexedFile, IndexedFiles, of_file
 from bloomz_haystack.pipelines import BATCH_TOKENS, FILE_FIELD, FILE_KEY, index_pipeline
@@ -279,7 +279,7 @@ class _Run:
         if FILE_KEY in document.meta:
             self._note(Note(file.path, f"its metadata has {FILE_KEY}, a name that the store needs: it was replaced"))
         keyed = replace(document, meta={**document.meta, FILE_KEY: file.key})
-        for passage in self.splitter.split(keyed, Path(file.name), seen):
+        for passage in self.splitter.split(keyed, path_of(file.name), seen):
             ids.append(passage.id)
             self.block.append(passage)
             if len(self.block) >= self.block_size:

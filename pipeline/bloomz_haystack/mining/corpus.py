@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bloomz_haystack.training.rows import LANGUAGES, Row, Sides, text_group
+from bloomz_haystack.training.rows import LANGUAGES, Row, Sides
+
+from .likeness import text_number
 
 
 class Question(NamedTuple):
@@ -48,7 +50,7 @@ class Corpus:
         :param passage: texts by language.
         """
         for language, text in passage.items():
-            known = self.texts.get(number := text_group(text))
+            known = self.texts.get(number := text_number(text))
             if known is None or len(known.passage) < len(passage):
                 self.texts[number] = SearchedText(language, text, passage)
 
@@ -58,9 +60,9 @@ class Corpus:
         :param passage: texts by language; it need not be in the corpus.
         :returns: their numbers.
         """
-        numbers = {text_group(text) for text in passage.values()}
+        numbers = {text_number(text) for text in passage.values()}
         known = [self.texts[number].passage for number in numbers if number in self.texts]
-        return numbers | {text_group(text) for sides in known for text in sides.values()}
+        return numbers | {text_number(text) for sides in known for text in sides.values()}
 
 
 def passages_of(rows: Iterable[Row]) -> Corpus:
@@ -90,7 +92,7 @@ def questions_of(rows: Iterable[Row], corpus: Corpus, limit: int | None, seed: i
     answers: dict[int, set[int]] = defaultdict(set)
     for row in asking:
         for query in row.queries.values():
-            answers[text_group(query)] |= corpus.numbers_of(row.positives)
+            answers[text_number(query)] |= corpus.numbers_of(row.positives)
     rng = np.random.default_rng(seed)
     if limit is not None and limit < len(asking):
         asking = [asking[place] for place in np.sort(rng.choice(len(asking), size=limit, replace=False))]
@@ -101,7 +103,7 @@ def questions_of(rows: Iterable[Row], corpus: Corpus, limit: int | None, seed: i
             row.queries,
             row.positives,
             list(row.queries)[pick % len(row.queries)],
-            frozenset[int]().union(*(answers[text_group(query)] for query in row.queries.values())),
+            frozenset[int]().union(*(answers[text_number(query)] for query in row.queries.values())),
         )
         for row, pick in zip(asking, languages.tolist(), strict=True)
     ]

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 
-from bloomz_haystack.training.rows import Sides, text_group
+from bloomz_haystack.training.rows import Sides
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 from .corpus import Corpus, Question
+from .likeness import text_number
 
 BLOCK = 4096  # texts embedded and written together
 SPARE = 10  # looked at beyond what is wanted: answers, and translations of what was found already
@@ -79,7 +80,7 @@ class Searcher:
         seen = set(question.answers)
         for document in documents:
             item = self._corpus.texts[int(document.id)]
-            numbers = {text_group(text) for text in item.passage.values()}
+            numbers = {text_number(text) for text in item.passage.values()}
             if not numbers & seen:
                 yield Candidate(item.passage, item.text)
             seen |= numbers

@@ -6,9 +6,11 @@ Knows nothing of Haystack's Document: the embedder and the ranker hand over its 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .plain_text import plain_text
+
 
 def passage_text(content: str | None, meta: Mapping[str, Any], fields: Sequence[str], separator: str) -> str:
-    """Put the chosen metadata before the content.
+    """Put the chosen metadata before the content, and write both in the one spelling that questions have.
 
     :param content: None counts as "".
     :param meta: metadata; a value that is None or absent is skipped, 0 and False are kept.
@@ -20,4 +22,4 @@ def passage_text(content: str | None, meta: Mapping[str, Any], fields: Sequence[
     'Bréhat | 0 | Une île.'
     """
     chosen = [str(meta[field]) for field in fields if meta.get(field) is not None]
-    return separator.join([*chosen, content or ""])
+    return plain_text(separator.join([*chosen, content or ""]))

@@ -8,6 +8,7 @@ from haystack.utils import ComponentDevice, Secret
 
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.lease import EngineHolder
+from haystack_integrations.common.bloomz.plain_text import plain_text
 
 if TYPE_CHECKING:
     from haystack_integrations.common.bloomz.encoder import Encoder
@@ -105,7 +106,9 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
                 f"BloomzTextEmbedder expects a string as input, but got {type(text).__name__}. "
                 "In case you want to embed a list of Documents, please use the BloomzDocumentEmbedder."
             )
-        vectors = self._warm_engine().encode([self.prefix + text + self.suffix], normalize=self.normalize_embeddings)
+        vectors = self._warm_engine().encode(
+            [self.prefix + plain_text(text) + self.suffix], normalize=self.normalize_embeddings
+        )
         return {"embedding": vectors[0].tolist()}
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.passages import passage_text
+from haystack_integrations.common.bloomz.plain_text import plain_text
 from haystack_integrations.common.bloomz.prefix_cache import parse_bytes
 from haystack_integrations.common.bloomz.prefix_states import STORE_DTYPES, StoreDtype
 from haystack_integrations.components.rankers.bloomz.distinct import best_of_each_id, has_text, merged_copies
@@ -232,7 +233,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior
 
         incoming = _incoming_scores(documents) if self.score_prior else None
-        question = self.query_prefix + query + self.query_suffix
+        question = self.query_prefix + plain_text(query) + self.query_suffix
         contexts = self._contexts(documents)
         scorer = self._warm_engine()
         hidden = not self.progress_bar or len(contexts) <= LONG_RERANK

@@ -25,6 +25,7 @@ from haystack_integrations.common.bloomz.checkpoint import (
     CheckpointError,
     LoadSettings,
     Task,
+    choose_placement,
     close_checkpoint,
     open_checkpoint,
 )
@@ -157,6 +158,8 @@ def test_the_fastest_kernel_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLOOMZ_INT8_KERNEL", "mkl")
     with pytest.raises(ValueError, match=r"BLOOMZ_INT8_KERNEL must be one of .*widened on .* but got 'mkl'"):
         choice()
+    with pytest.raises(ValueError, match=r"^BLOOMZ_INT8_KERNEL must be one of .* but got 'mkl'$"):
+        choose_placement("cpu", precision="int8")
 
 
 def test_int8_that_is_slower_than_float32_says_so_once_with_both_figures(

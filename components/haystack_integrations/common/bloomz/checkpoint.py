@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from .forking import ForkSafeLock, compute_alone_after_fork
 from .int8 import Precision, check_precision
-from .int8_choice import chosen_kernels, in_words, slower_than_float32
+from .int8_choice import chosen_kernels, forced_kernel, in_words, slower_than_float32
 from .int8_kernels import KernelChoice
 from .linear import prepare_body
 
@@ -213,6 +213,7 @@ def _check_int8(device: torch.device, dtype: torch.dtype | None) -> None:
         raise CheckpointError(
             f"precision 'int8' runs on a CPU only, but the device is {device}: use device 'cpu', or leave precision out"
         )
+    forced_kernel()  # refused now, not in the middle of the weights
 
 
 def _forced_dtype(model_kwargs: dict[str, Any] | None) -> torch.dtype | None:

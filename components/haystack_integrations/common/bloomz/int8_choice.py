@@ -33,11 +33,8 @@ def choose_kernel(plain: nn.Linear, twin: nn.Module, *, fine: bool = False) -> K
     :param twin: the same product in float32, as fast as there is one.
     :param fine: with inputs of 16 bits.
     :returns: the fastest, or what the variable BLOOMZ_INT8_KERNEL names.
-    :raises ValueError: if it names none that works here.
     """
-    forced = os.environ.get(VARIABLE) or None
-    if forced is not None and forced not in usable_levels():
-        raise ValueError(f"{VARIABLE} must be one of {', '.join(usable_levels())} on this machine, but got {forced!r}")
+    forced = forced_kernel()
     key = (plain.in_features, plain.out_features, fine, torch.get_num_threads())
     if forced is not None:
         return KernelChoice(forced, {})
@@ -48,6 +45,18 @@ def choose_kernel(plain: nn.Linear, twin: nn.Module, *, fine: bool = False) -> K
         taken = _milliseconds({FLOAT32: twin, **ways}, plain.in_features)
         _choices[key] = KernelChoice(min(ways, key=lambda name: taken[name] * (1 if name == first else MARGIN)), taken)
     return _choices[key]
+
+
+def forced_kernel() -> str | None:
+    """Return the kernel that the user wants.
+
+    :returns: None if the clock is to choose.
+    :raises ValueError: if the variable BLOOMZ_INT8_KERNEL names none that works here.
+    """
+    forced = os.environ.get(VARIABLE) or None
+    if forced is not None and forced not in usable_levels():
+        raise ValueError(f"{VARIABLE} must be one of {', '.join(usable_levels())} on this machine, but got {forced!r}")
+    return forced
 
 
 def chosen_kernels(model: nn.Module) -> dict[str, KernelChoice]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +216,20 @@ def test_a_torn_list_is_read_and_added_to(tmp_path: Path) -> None:
     again.add(found("b.txt"))
     again.save()
     assert [file.name for file in IndexedFiles(tmp_path).by_key.values()] == ["a.txt", "b.txt"]
+
+
+def test_a_text_too_long_for_the_model_is_told_once_a_file(
+    make_bloom: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Words of over eighty letters, which a model of twelve tokens cannot read, in more than one block."""
+    (tmp_path / "mots.txt").write_text(" ".join(f"é{n:02d}" + "xq" * 40 for n in range(20)))
+    (tmp_path / "words.txt").write_text("xq" * 40 + " short")
+    (tmp_path / "court.txt").write_text("Paris")
+    summary = index_files([tmp_path], tmp_path / "store", model=str(make_bloom(seq_length=12)))
+    told = {Path(note.file).name: note.reason for note in summary.notes}
+    assert told == {
+        "mots.txt": "20 passages of it lost the end: the model reads no more of a text",
+        "words.txt": "1 passage of it lost the end: the model reads no more of a text",
+    }
+    assert len(summary.notes) == 2
+    assert caplog.records == []

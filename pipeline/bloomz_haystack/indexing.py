@@ -219,6 +219,7 @@ class _Run:
         self.block_size = SMALLEST_BLOCK
         self.read_files: list[_ReadFile] = []
         self.found_keys: set[str] = set()
+        self.truncated: Counter[str] = Counter()  # passages that lost their end, by file
         self.bytes_done = 0
         self.was_empty = store.count_documents() == 0
 
@@ -229,6 +230,10 @@ class _Run:
         for file in found.files:
             self._index_file(file)
         self._write_block()
+        for name, passages in self.truncated.items():
+            self._note(
+                Note(name, f"{count(passages, 'passage')} of it lost the end: the model reads no more of a text")
+            )
         self.summary.seconds = time.perf_counter() - start
 
     def prune(self, found: FoundFiles, everything: bool) -> None:
@@ -309,13 +314,17 @@ class _Run:
             self._load_model()
         start = time.perf_counter()
         if new:
-            self.store.write_embeddings(new, self.embedder.embed(new), DuplicatePolicy.OVERWRITE)
+            vectors = self.embedder.embed(new, on_truncated=self._count_truncated)
+            self.store.write_embeddings(new, vectors, DuplicatePolicy.OVERWRITE)
         self.summary.embedded += len(new)
         self.summary.unchanged += len(known)
         self._remove_what_is_gone()
         seconds = time.perf_counter() - start
         self.block_size = _next_size(self.block_size, seconds)
         self.watcher.advanced(self.summary, self.bytes_done)
+
+    def _count_truncated(self, passages: list[Document]) -> None:
+        self.truncated.update(passage.meta[FILE_FIELD] for passage in passages)
 
     def _load_model(self) -> None:
         start = time.perf_counter()

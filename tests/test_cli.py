@@ -282,6 +282,7 @@ def test_the_bundled_models_are_noted_once_a_store_and_never_with_json(
         (["ask", "Où ?", "--store", "CORPUS"], "is not a document store"),
         (["index", "missing.txt", "--store", "STORE"], "no such file or folder: missing.txt"),
         (["index", "CORPUS", "--store", "STORE", "--batch-tokens", "0"], "--batch-tokens must be > 0, but got 0"),
+        (["index", "/dev/zero", "--store", "STORE", "--prune"], "not a regular file or a folder: /dev/zero"),
         (["index", "CORPUS", "--store", "STORE", "--passage-words", "0"], "--passage-words must be > 0, but got 0"),
         (["index", "CORPUS", "--store", "new", "--model", "no/where"], "cannot load 'no/where'"),
     ],

@@ -76,16 +76,18 @@ def check_store(folder: Path) -> None:
         raise ValueError(f"no store at {folder}: make one with: bloomz index PATH --store {folder}")
 
 
-def check_paths(paths: Iterable[Path]) -> None:
-    """Refuse paths that lead nowhere, before the seconds that it takes to load a model.
+def check_paths(paths: Iterable[Path], gone: bool = False) -> None:
+    """Refuse paths that lead nowhere, or to a pipe, before the seconds that it takes to load a model.
 
     :param paths: files and folders.
-    :raises ValueError: if one does not exist: better nothing than half of what was meant.
+    :param gone: whether they may be gone.
+    :raises ValueError: if one is neither: better nothing than half of what was meant.
     """
-    if missing := [str(path) for path in paths if not path.exists()]:
-        raise ValueError(
-            f"no such file or folder: {', '.join(missing)} (with --prune, what a store holds of it is removed)"
-        )
+    paths = list(paths)
+    if missing := [str(path) for path in paths if not path.exists() and not gone]:
+        raise ValueError(f"no such file or folder: {', '.join(missing)} (--prune removes what a store holds of it)")
+    if odd := [str(path) for path in paths if path.exists() and not (path.is_file() or path.is_dir())]:
+        raise ValueError(f"not a regular file or a folder: {', '.join(odd)}")
 
 
 def _whole(value: str | int, least: int, limit: str) -> int:

@@ -132,8 +132,7 @@ def index(
 ) -> None:
     """Read files, cut them into passages, embed those that are new and keep them in a store."""
     with one_line_errors(stopped="what was written stays; the same command goes on from there"):
-        if not prune:
-            check_paths(paths)
+        check_paths(paths, gone=prune)
         quiet_libraries()
         from bloomz_haystack.choosing import choose_model
         from bloomz_haystack.indexing import index_files

@@ -350,8 +350,8 @@ class _Run:
 
 def _doubt(passages: int, files: int, all_of_it: bool) -> str:
     held = f"{count(passages, 'passage')} of {count(files, 'file')}"
-    why = "all that the store holds" if all_of_it else "while the folder itself is still there, empty"
-    return f"{held} are gone, {why}: is a disk not mounted? They stay in the store; --prune --yes removes them"
+    why = "all that the store holds" if all_of_it else "and an empty folder, or a link to nowhere, is what is left"
+    return f"{held} gone, {why}: is a disk not mounted? Nothing of it was removed; --prune --yes removes it"
 
 
 def _next_size(size: int, seconds: float) -> int:

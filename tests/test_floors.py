@@ -19,6 +19,8 @@ FLOORS = {
     "checkpoint": 0,
     "passages": 0,
     "plain_text": 0,
+    "whole_files": 0,
+    "identity": 0,
     "tokens": 1,
     "packing": 2,
     "attention": 3,

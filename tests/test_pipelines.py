@@ -264,10 +264,10 @@ def test_top_k_above_candidates_raises_the_candidates(
     assert len(answer.documents) == 7
 
 
-def test_an_empty_store_answers_nothing_and_loads_nothing(tmp_path: Path, tiny_bloom: Path) -> None:
+def test_an_empty_store_answers_nothing(tmp_path: Path, tiny_bloom: Path, tiny_ranker: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     index_files([tmp_path / "a.txt"], tmp_path / "store", model=str(tiny_bloom))
-    answer = ask("Où ?", tmp_path / "store", ranker="no such ranker")
+    answer = ask("Où ?", tmp_path / "store", ranker=str(tiny_ranker))
     assert (answer.stored, answer.documents) == (0, [])
 
 

@@ -22,7 +22,6 @@ from haystack.document_stores.types import DuplicatePolicy
 
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge import shard as shard_module
-from haystack_integrations.document_stores.qdrant_edge import store_file as store_file_module
 
 PASSAGES, DIMENSION, BATCH = 20_000, 8, 500
 
@@ -279,7 +278,7 @@ def test_a_full_disk_leaves_the_old_store_file(store: QdrantEdgeDocumentStore, m
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_file_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DocumentStoreError, match="No space left on device"):
         store.update_info(model="new")
     assert store.read_info() == {"model": "old"}
@@ -335,11 +334,18 @@ def test_a_disk_that_refuses_gives_one_line(tmp_path: Path) -> None:
 def test_a_creation_that_was_killed_does_not_stand_in_the_way(store: QdrantEdgeDocumentStore) -> None:
     store.folder.mkdir()
     (store.folder / "store.json.abc").write_text("{")  # killed before store.json was there
+    store.open()
     assert store.count_documents() == 0
     store.close()
-    os.rename(store.folder / "shard", store.folder / "shard-0123.new")  # killed before the shard was in its place
-    assert store.count_documents() == 0
-    assert not (store.folder / "shard-0123.new").exists()
+    for shard in ("shard", "shard-0123.new"):  # killed with the shard in its place, and before
+        file = store.folder / "store.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "complete": False}))
+        os.rename(store.folder / "shard", store.folder / shard)
+        other = QdrantEdgeDocumentStore(store.path, 3)  # nothing was written, so its size is free to choose
+        assert store.count_documents() == 0
+        assert other.write_documents([Document(id="a", embedding=[1.0, 2.0, 3.0])]) == 1
+        assert [entry.name for entry in sorted(store.folder.iterdir())] == ["shard", "store.json"]
+        other.close()
 
 
 def test_delete_all_gives_the_disk_back(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Questions and a store -> ranked passages, with the time of each step: the ``ask`` verb, without its command line."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from haystack import Document, Pipeline
+from haystack import Document
 
 from bloomz_haystack.choosing import choose_hybrid, choose_model, stored_dimension
 from bloomz_haystack.formats.line_ends import rejoined
@@ -52,7 +53,7 @@ class Answer:
 class Answerer:
     """A store and its two models, made ready once for any number of questions.
 
-    Nothing is loaded or opened before the first question; ``close`` lets go of the store.
+    Nothing is loaded or opened before the first question; the store is held only while one is searched.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Answerer:
         precision: Precision | None = None,
         score_prior: float = 0.0,
         progress_bar: bool = False,
+        wait: float = 30.0,
     ) -> None:
         """Choose the models and check what was asked for.
 
@@ -85,16 +87,17 @@ class Answerer:
         :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
         :param score_prior: how much the retriever's scores count beside the ranker: see ``BloomzRanker``.
         :param progress_bar: show one on stderr while many candidates are ranked.
+        :param wait: seconds that a question waits for another process that holds the store.
         :raises ValueError: if there is no store, a number is out of range, the model is not the store's, or it keeps no
             words for a hybrid search.
         """
         store = Path(store)
-        _check_limits(candidates, top_k, threshold)
+        _check_limits(candidates, top_k, threshold, wait)
         dimension = stored_dimension(store)
         if dimension is None:
             raise ValueError(f"no store at {store}: make one with: bloomz index PATH --store {store}")
         self.model, self.ranker = choose_model(store, model, default=None), ranker
-        self.hybrid = choose_hybrid(store, hybrid)
+        self.hybrid, self.wait = choose_hybrid(store, hybrid), wait
         self.pipeline = ask_pipeline(
             store,
             model=self.model,
@@ -126,11 +129,45 @@ class Answerer:
         """
         check_question(question)
         answer = Answer(question, self.model, self.ranker, self.hybrid)
-        answer.stored = self.documents.count_documents()
-        if answer.stored:
-            self.pipeline.warm_up()
-            _run(self.pipeline, answer)
+        self.pipeline.warm_up()
+        self._run(answer)
         return answer
+
+    def _run(self, answer: Answer) -> None:
+        """Run the components one by one, as the pipeline would, with a clock between them.
+
+        Other processes may have the store before and after the search. The ranker puts its probability in the place of
+        the retriever's score, so that is read in between.
+        """
+
+        def timed(step: str, run: Callable[..., Mapping[str, Any]], **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
+            start = time.perf_counter()
+            outputs = run(**inputs)
+            answer.seconds[step] = time.perf_counter() - start
+            return outputs
+
+        embedder, retriever, ranker = (
+            self.pipeline.get_component(name) for name in ("embedder", "retriever", "ranker")
+        )
+        question = rejoined(answer.query)  # pasted from a page, it may hold words that line ends cut
+        embedding = timed("embed", embedder.run, text=question)["embedding"]
+        words = {"query": question} if answer.hybrid else {}
+        try:
+            self.documents.open(wait=self.wait)
+            answer.stored = self.documents.count_documents()
+            found = timed("retrieve", retriever.run, query_embedding=embedding, **words)["documents"]
+        finally:
+            self.documents.close()
+        similarity = {document.id: document.score for document in found}
+        ranked: list[Document] = timed("rank", ranker.run, query=question, documents=found)["documents"]
+        stats = ranker.stats()  # type: ignore[attr-defined]
+        answer.prefix_cache = {name: count for name, count in stats.items() if name != "kernels"}
+        answer.documents = [
+            FoundPassage(
+                document.id, document.content or "", document.score or 0.0, similarity[document.id], document.meta
+            )
+            for document in ranked
+        ]
 
     def close(self) -> None:
         """Let go of the store, so that another process may open it."""
@@ -157,36 +194,11 @@ def ask(question: str, store: str | Path, *, ranker: str, **settings: Any) -> An
         return answerer.answer(question)
 
 
-def _run(pipeline: Pipeline, answer: Answer) -> None:
-    """Run the components one by one, as the pipeline would, with a clock between them.
-
-    The ranker puts its probability in the place of the retriever's score, so that is read in between.
-    """
-
-    def timed(step: str, run: Callable[..., Mapping[str, Any]], **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
-        start = time.perf_counter()
-        outputs = run(**inputs)
-        answer.seconds[step] = time.perf_counter() - start
-        return outputs
-
-    embedder, retriever, ranker = (pipeline.get_component(name) for name in ("embedder", "retriever", "ranker"))
-    question = rejoined(answer.query)  # pasted from a page, it may hold words that line ends cut
-    embedding = timed("embed", embedder.run, text=question)["embedding"]
-    words = {"query": question} if answer.hybrid else {}
-    found = timed("retrieve", retriever.run, query_embedding=embedding, **words)["documents"]
-    similarity = {document.id: document.score for document in found}
-    ranked: list[Document] = timed("rank", ranker.run, query=question, documents=found)["documents"]
-    stats = ranker.stats()  # type: ignore[attr-defined]
-    answer.prefix_cache = {name: count for name, count in stats.items() if name != "kernels"}
-    answer.documents = [
-        FoundPassage(document.id, document.content or "", document.score or 0.0, similarity[document.id], document.meta)
-        for document in ranked
-    ]
-
-
-def _check_limits(candidates: int, top_k: int, threshold: float | None) -> None:
+def _check_limits(candidates: int, top_k: int, threshold: float | None, wait: float) -> None:
     for name, value in (("--candidates", candidates), ("--top-k", top_k)):
         if value <= 0:
             raise ValueError(f"{name} must be > 0, but got {value}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"--threshold must be a probability from 0 to 1, but got {threshold}")
+    if not 0 <= wait < math.inf:
+        raise ValueError(f"--wait must be a number of seconds >= 0, but got {wait}")

@@ -5,19 +5,9 @@ Vectors of two models cannot be compared, and the numbers would not show it: so 
 
 from pathlib import Path
 
+from haystack_integrations.common.bloomz.identity import model_name
+from haystack_integrations.document_stores.qdrant_edge.origin import MODEL_KEY
 from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
-
-MODEL_KEY = "model"  # in what the store remembers for the application
-
-
-def model_identity(model: str) -> str:
-    """Write a model's name so that the same model always reads the same.
-
-    :param model: name on the Hub, bundled name or folder.
-    :returns: the absolute path of a folder, any other name as it is.
-    """
-    folder = Path(model).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else model
 
 
 def choose_model(folder: Path, asked: str | None, default: str | None) -> str:
@@ -33,9 +23,11 @@ def choose_model(folder: Path, asked: str | None, default: str | None) -> str:
     kept = description.info.get(MODEL_KEY) if description else None
     if kept is None:
         if (chosen := asked or default) is None:
-            raise ValueError(f"the store at {folder} does not say which model made it: name it with --model")
-        return model_identity(chosen)
-    if asked is not None and model_identity(asked) != kept:
+            raise ValueError(
+                f"the store at {folder} does not say which model made it: name it with --model, or index into it first"
+            )
+        return model_name(chosen)
+    if asked is not None and model_name(asked) != kept:
         raise ValueError(
             f"the store at {folder} was made with the model {kept}; vectors of {asked} cannot be compared with its "
             f"vectors: leave --model out, or index into another --store"

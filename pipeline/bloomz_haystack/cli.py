@@ -49,6 +49,7 @@ Precision = Annotated[
     str | None,
     typer.Option(help='"int8": linears of 8 bits, on a CPU; default: float32 there.', show_default=False, **PRECISION),
 ]
+Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait while another process holds the store.", **WEIGHT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Config = Annotated[Path, typer.Option("--config", help="YAML file with the settings.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the trained model.", show_default=False)]
@@ -128,6 +129,7 @@ def index(
     ] = False,
     precision: Precision = None,
     verbose: Verbose = False,
+    wait: Wait = 30.0,
     json: Json = False,
 ) -> None:
     """Read files, cut them into passages, embed those that are new and keep them in a store."""
@@ -155,6 +157,7 @@ def index(
                 watcher=watcher,
                 hybrid=hybrid,
                 precision=precision,  # type: ignore[arg-type]  # checked there
+                wait=wait,
             )
         finally:
             watcher.stop()
@@ -214,6 +217,7 @@ def ask(
         ),
     ] = None,
     verbose: Verbose = False,
+    wait: Wait = 30.0,
     json: Json = False,
 ) -> None:
     """Find the passages of a store that answer a question, best first.
@@ -244,6 +248,7 @@ def ask(
             precision=precision,  # type: ignore[arg-type]  # checked above
             score_prior=(SCORE_PRIOR if ranker == RANKER else 0.0) if score_prior is None else score_prior,
             progress_bar=sys.stderr.isatty(),
+            wait=wait,
         )
         clean_up_when_stopped()
         with answerer:

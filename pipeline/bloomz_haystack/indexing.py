@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 
-from bloomz_haystack.choosing import MODEL_KEY, choose_model, stored_dimension
+from bloomz_haystack.choosing import choose_model, stored_dimension
 from bloomz_haystack.finding import FoundFile, FoundFiles, find_files, path_of, stored_name
 from bloomz_haystack.formats.extract import count
 from bloomz_haystack.indexed_files import IndexedFile, IndexedFiles, of_file
@@ -28,6 +28,7 @@ from bloomz_haystack.splitting import Splitter
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+from haystack_integrations.document_stores.qdrant_edge.origin import MODEL_KEY
 
 SPECIAL_TOKENS = 8  # that a tokenizer may put around a text, at most
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024  # passages
@@ -104,6 +105,7 @@ def index_files(
     watcher: Watcher | None = None,
     hybrid: bool = False,
     precision: Precision | None = None,
+    wait: float = 30.0,
 ) -> Summary:
     """Bring a store up to date with files.
 
@@ -120,6 +122,7 @@ def index_files(
     :param hybrid: keep the words of the passages too; a store made without gets those of all it holds. One that has
         them goes on keeping them.
     :param precision: "int8" for linears of 8 bits, on a CPU; None for the device's own dtype.
+    :param wait: seconds to wait for another process that holds the store.
     :returns: what was done; ``problems`` names what could not be read.
     :raises ValueError: if a path does not exist, a number is out of range, or the store was made with another model.
     """
@@ -133,7 +136,7 @@ def index_files(
     if not found.files and not files.by_key:  # no empty store
         _note_found(found, summary, watcher)
         return summary
-    with _opened(store, chosen, batch_tokens, hybrid, precision) as (embedder, documents):
+    with _opened(store, chosen, batch_tokens, hybrid, precision, wait) as (embedder, documents):
         run = _Run(embedder, documents, files, passage_words, summary, watcher)
         run.index(found)
         if prune:
@@ -156,7 +159,7 @@ def _note_found(found: FoundFiles, summary: Summary, watcher: Watcher) -> None:
 
 @contextmanager
 def _opened(
-    folder: Path, model: str, batch_tokens: int, hybrid: bool, precision: Precision | None
+    folder: Path, model: str, batch_tokens: int, hybrid: bool, precision: Precision | None, wait: float
 ) -> Iterator[tuple[BloomzDocumentEmbedder, QdrantEdgeDocumentStore]]:
     """Give the two ends of the indexing pipeline, ready; the model is loaded only when a passage needs it."""
     dimension = stored_dimension(folder)
@@ -178,7 +181,7 @@ def _opened(
     embedder = pipeline.get_component("embedder")
     store = pipeline.get_component("writer").document_store  # type: ignore[attr-defined]
     try:
-        store.open()
+        store.open(wait=wait)
         if store.count_documents() == 0 or MODEL_KEY not in store.read_info():
             store.update_info(**{MODEL_KEY: model})
         if probe is not None:
@@ -315,7 +318,7 @@ class _Run:
         start = time.perf_counter()
         if new:
             vectors = self.embedder.embed(new, on_truncated=self._count_truncated)
-            self.store.write_embeddings(new, vectors, DuplicatePolicy.OVERWRITE)
+            self.store.write_embeddings(new, vectors, DuplicatePolicy.OVERWRITE, model=self.embedder.identity)
         self.summary.embedded += len(new)
         self.summary.unchanged += len(known)
         self._remove_what_is_gone()

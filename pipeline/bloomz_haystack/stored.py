@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bloomz_haystack.choosing import MODEL_KEY
 from bloomz_haystack.indexed_files import IndexedFiles, of_file
 from bloomz_haystack.pipelines import FILE_FIELD, FILE_KEY, INDEXED_FIELDS
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+from haystack_integrations.document_stores.qdrant_edge.origin import MODEL_KEY
 from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
 
 Filters = dict[str, Any]
@@ -64,6 +64,7 @@ def opened(folder: Path) -> Iterator[QdrantEdgeDocumentStore]:
         indexed_meta_fields=list(INDEXED_FIELDS),
     )
     try:
+        store.open(wait=30.0)  # what `bloomz ask` holds, it holds for a moment
         yield store
     finally:
         store.close()

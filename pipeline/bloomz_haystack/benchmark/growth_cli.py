@@ -36,12 +36,12 @@ def growth(
 
             from bloomz_haystack.drawing import show_markdown
             from bloomz_haystack.showing import print_json
+            from haystack_integrations.common.bloomz.whole_files import write_whole
 
             from .figures import new_figure
             from .growth import QUICK, Sizes, measure_growth
             from .growth_report import as_json, draw, markdown
             from .progress import TerminalWatcher
-            from .whole_files import write_whole
 
             clean_up_when_stopped()
             new_figure(1.0)  # a missing matplotlib shows before minutes of work

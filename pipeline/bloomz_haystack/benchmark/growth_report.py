@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from haystack_integrations.common.bloomz.whole_files import replacing
+
 from .figures import new_figure
 from .growth import Series, exponent
-from .whole_files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from haystack_integrations.common.bloomz.whole_files import write_whole
+
 from .corpora import Corpus
-from .whole_files import write_whole
 
 SHOWN_CHARACTERS = 300
 RUN, QUESTIONS, PASSAGES, ROWS = "run.json", "questions.jsonl", "passages.jsonl", "rows"

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from haystack_integrations.common.bloomz.whole_files import write_whole
+
 from .expected import LEGEND, compare
 from .figures import theme_figure, top_k_figure
 from .kept_run import KeptRun, Row, read_run
 from .table import HEADS, Line, Table, make_table, markdown, ranks_of
-from .whole_files import write_whole
 
 WORST = 10
 STYLE = """

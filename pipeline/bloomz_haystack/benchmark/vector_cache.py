@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from haystack_integrations.common.bloomz.whole_files import replacing
+
 from .text_models import VectorsNotFinite
-from .whole_files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from bloomz_haystack.benchmark.whole_files import replacing, write_whole
+from haystack_integrations.common.bloomz.whole_files import replacing, write_whole
 
 SETTINGS_FILE = "mining.yaml"  # not .json: that is a kind of data
 STORE_FOLDER = "store"

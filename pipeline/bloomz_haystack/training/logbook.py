@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from haystack_integrations.common.bloomz.whole_files import write_whole
+
 from .config import RunConfig
 
 logger = logging.getLogger(__name__)
@@ -111,4 +113,4 @@ def _cut(path: Path, step: int) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    path.write_text("".join(kept), encoding="utf-8")
+    write_whole(path, "".join(kept))

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from haystack_integrations.common.bloomz.whole_files import replacing
+
 STATE_FILE = "resume.pt"
 
 
@@ -52,15 +54,13 @@ def save_state(state: State, done: Progress) -> None:
         "optimizer": state.optimizer.state_dict(),
         "schedule": state.schedule.state_dict(),
     }
-    part = state.out / f"{STATE_FILE}.part"
-    try:
-        torch.save(values, part)
-    except RuntimeError as error:  # what torch makes of a full disk
-        part.unlink(missing_ok=True)
-        raise OSError(
-            f"cannot write {part} ({str(error).splitlines()[0]}): make room, then go on with --resume"
-        ) from None
-    part.replace(state.out / STATE_FILE)
+    with replacing(state.out / STATE_FILE) as part:
+        try:
+            torch.save(values, part)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(
+                f"cannot write {part} ({str(error).splitlines()[0]}): make room, then go on with --resume"
+            ) from None
 
 
 def load_state(state: State) -> Progress:

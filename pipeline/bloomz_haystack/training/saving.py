@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from haystack_integrations.common.bloomz.whole_files import move_into_place
+
 from .bag import TokenBag
 from .card import model_card
 from .config import TrainConfig, bare_name, dump_config
@@ -79,7 +81,7 @@ def save_checkpoint(
     (part / RECORD_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (part / "README.md").write_text(model_card(record, plain, out.name), encoding="utf-8")
     for file in part.iterdir():
-        file.replace(out / file.name)  # the last checkpoint stands whole until the next one does
+        move_into_place(file, out / file.name)  # the last checkpoint stands whole until the next one does
     part.rmdir()
 
 

@@ -16,9 +16,11 @@ from weakref import WeakValueDictionary
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, BloomForSequenceClassification, BloomModel, PreTrainedModel
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from .forking import ForkSafeLock, compute_alone_after_fork
+from .identity import ModelIdentity, model_name, weights_of
 from .int8 import Precision, check_precision
 from .int8_choice import chosen_kernels, forced_kernel, in_words, slower_than_float32
 from .int8_kernels import KernelChoice
@@ -72,6 +74,7 @@ class Checkpoint:
     kernels: dict[str, KernelChoice] = field(default_factory=dict)  # of int8 linears, by shape
     key: str = ""
     users: int = 0
+    identity: ModelIdentity | None = None
 
 
 # The checkpoints open in this process. Weak: a user that vanishes without closing does not keep its weights alive.
@@ -256,6 +259,7 @@ def _load(model: str, task: Task, placement: Placement, token: str | None, setti
         max_length=int(getattr(config, "seq_length", None) or DEFAULT_MAX_LENGTH),
         empty_token=_empty_token(model, wrapper, config),
         kernels=kernels,
+        identity=_identity(model, source, config, settings),
     )
 
 
@@ -270,6 +274,22 @@ def _tell_kernels(model: str, kernels: dict[str, KernelChoice]) -> None:
             model,
             *slower,
         )
+
+
+def _identity(model: str, source: str, config: Any, settings: LoadSettings) -> ModelIdentity:  # noqa: ANN401
+    kwargs = settings.model_kwargs or {}
+    folder = Path(source)
+    if not folder.is_dir():
+        places = {name: kwargs[name] for name in ("cache_dir", "subfolder") if name in kwargs}
+        try:
+            found = cached_file(source, "config.json", revision=settings.revision, local_files_only=True, **places)
+        except OSError:  # a cache laid out in another way: the commit says as much
+            found = None
+        folder = Path(found).parent if found else folder
+    elif "subfolder" in kwargs:
+        folder /= kwargs["subfolder"]
+    commit = getattr(config, "_commit_hash", None) or ""
+    return ModelIdentity(model_name(model), weights_of(folder) or commit)
 
 
 def _check_architecture(model: str, task: Task, config: Any) -> None:  # noqa: ANN401

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from torch import nn
 from .int8 import Int8Linear
 from .prefix_states import PrefixShape, PrefixStates
 from .tokens import TokenIds
+from .whole_files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -114,15 +114,8 @@ class PrefixFolder:
         tensors = {name: tensor.cpu() for name, tensor in states._asdict().items() if tensor is not None}
         states = PrefixStates(**tensors)
         content = save(tensors, {"key": key, "crc32": _checksum(states)})
-        handle, part = tempfile.mkstemp(dir=self.path, prefix=key[:16], suffix=_PART)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(part, self._file(key))
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(part)
-            raise
+        with replacing(self._file(key), durable=False) as part:  # a torn one is seen by its checksum, and made again
+            part.write_bytes(content)
         return self.load(key, verify=False) or states
 
     def touch(self, key: str) -> None:

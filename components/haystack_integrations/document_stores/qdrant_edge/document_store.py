@@ -14,14 +14,14 @@ from haystack.document_stores.types import DuplicatePolicy
 from numpy.typing import NDArray
 from qdrant_edge import CountRequest, Filter, PayloadSelector, ScrollRequest, UpdateOperation
 
+from haystack_integrations.common.bloomz.identity import ModelIdentity
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
 from haystack_integrations.document_stores.qdrant_edge.hybrid_search import HybridSearch, add_words
+from haystack_integrations.document_stores.qdrant_edge.origin import check_model, model_of
 from haystack_integrations.document_stores.qdrant_edge.points import (
-    SURROGATE,
     VECTOR,
     document_of,
-    is_text,
     payload_of,
     point_id,
     point_of,
@@ -30,10 +30,19 @@ from haystack_integrations.document_stores.qdrant_edge.points import (
 from haystack_integrations.document_stores.qdrant_edge.search import check_count, check_threshold, search
 from haystack_integrations.document_stores.qdrant_edge.shard import DATATYPES, ShardHandle, SharedShard, open_shard
 from haystack_integrations.document_stores.qdrant_edge.statistics import MetadataStatistics
-from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
+from haystack_integrations.document_stores.qdrant_edge.store_file import check_info, read_description
 from haystack_integrations.document_stores.qdrant_edge.writing import check_documents, stored_ids, write
 
 SCROLL_PAGE = 1000  # documents
+PARAMETERS = (
+    "path",
+    "embedding_dim",
+    "datatype",
+    "indexed_meta_fields",
+    "return_embedding",
+    "write_batch_size",
+    "hybrid",
+)
 
 
 class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
@@ -92,32 +101,24 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the store for YAML."""
-        return default_to_dict(
-            self,
-            path=self.path,
-            embedding_dim=self.embedding_dim,
-            datatype=self.datatype,
-            indexed_meta_fields=self.indexed_meta_fields,
-            return_embedding=self.return_embedding,
-            write_batch_size=self.write_batch_size,
-            hybrid=self.hybrid,
-        )
+        return default_to_dict(self, **{name: getattr(self, name) for name in PARAMETERS})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "QdrantEdgeDocumentStore":
         """Make the store that `to_dict` described."""
         return default_from_dict(cls, data)
 
-    # ---------------------------------------------------------------- open, close
-
     @property
     def folder(self) -> Path:
         """The absolute folder that `path` names."""
         return Path(self.path).expanduser().resolve()
 
-    def open(self) -> None:
-        """Open the folder, or make it. Optional: the first use does it."""
-        self._shard()
+    def open(self, *, wait: float = 0.0) -> None:
+        """Open the folder, or make it. Optional: the first use does it.
+
+        :param wait: seconds to wait for another process that holds it.
+        """
+        self._shard(wait=wait)
 
     def close(self) -> None:
         """Let go of the folder; a second call does nothing, and the next use opens it again."""
@@ -125,10 +126,10 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         if handle is not None:
             handle.close()
 
-    def _shard(self) -> SharedShard:
+    def _shard(self, *, make: bool = True, wait: float = 0.0) -> SharedShard:
         handle = self._handle
         if handle is None:
-            handle = open_shard(self.folder, self.embedding_dim, self.datatype, self.hybrid)
+            handle = open_shard(self.folder, self.embedding_dim, self.datatype, self.hybrid, make=make, wait=wait)
             try:
                 if self.hybrid:
                     add_words(handle.shard)
@@ -138,7 +139,12 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
                 raise
             # Two threads may come here at once; the handle that is not kept lets go when it is forgotten.
             self._handle = handle
+        handle.shard.check_process()
         return handle.shard
+
+    def _is_absent(self) -> bool:
+        """Whether there is no store yet: a look at what is not there makes none."""
+        return self._handle is None and read_description(self.folder) is None
 
     def read_info(self) -> dict[str, str]:
         """Read what the application keeps with the store, such as the name of the embedding model.
@@ -158,17 +164,8 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         :raises TypeError: if a value is not a string.
         :raises ValueError: if one holds a lone surrogate.
         """
-        checked: dict[str, Any] = dict(values)  # YAML and the command line do not keep to the signature
-        for name, value in checked.items():
-            if not isinstance(value, str):
-                msg = f"update_info: {name} must be a string, but got {value!r} of type {type(value).__name__}"
-                raise TypeError(msg)
-            if not is_text(value) or not is_text(name):
-                msg = f"update_info: {name!r} {SURROGATE}"
-                raise ValueError(msg)
+        check_info(values)
         self._shard().update_info(values)
-
-    # ---------------------------------------------------------------- count, read
 
     def count_documents(self) -> int:
         """Count all documents, with or without embedding."""
@@ -181,6 +178,8 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         :returns: how many match.
         """
         request = CountRequest(exact=True, filter=edge_filter(filters))
+        if self._is_absent():
+            return 0
         with self._shard().reading() as edge:
             return int(edge.count(request))
 
@@ -201,11 +200,11 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         :param document_ids: identifiers to look for.
         :returns: those that are there.
         """
-        return stored_ids(self._shard(), document_ids)
+        return set() if self._is_absent() else stored_ids(self._shard(), document_ids)
 
     def _scroll(self, where: Filter | None, *, payload: Any, vector: bool) -> Iterator[Any]:  # noqa: ANN401
         offset = None
-        while True:
+        while not self._is_absent():
             request = ScrollRequest(
                 offset=offset,
                 limit=SCROLL_PAGE,
@@ -219,8 +218,6 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
             if offset is None:
                 return
 
-    # ---------------------------------------------------------------- write, delete
-
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
         """Write documents; those without embedding are stored too, but no search finds them.
 
@@ -228,24 +225,28 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         :param policy: what to do with an id that is already there, or twice in the list. FAIL (and NONE, as in
             Haystack's own store) writes nothing; SKIP keeps the first; OVERWRITE keeps the last.
         :returns: how many documents were written.
-        :raises ValueError: if something is not a Document, or a document cannot be stored; the message names it.
+        :raises ValueError: if something is not a Document, a document cannot be stored (the message names it), or its
+            embedding was made by another model than those in the store.
         :raises DuplicateDocumentError: under FAIL and NONE.
         """
         check_documents(documents)
         embeddings = [document.embedding for document in documents]
-        return write(self._shard(), documents, embeddings, policy, self.write_batch_size)
+        return write(self._shard(), documents, embeddings, policy, self.write_batch_size, model_of(embeddings))
 
     def write_embeddings(
         self,
         documents: list[Document],
         embeddings: NDArray[np.floating[Any]],
         policy: DuplicatePolicy = DuplicatePolicy.NONE,
+        *,
+        model: ModelIdentity | None = None,
     ) -> int:
         """Write documents with their vectors from an array: the bulk path, no list of floats in each document.
 
         :param documents: B documents; their own `embedding` is not looked at.
         :param embeddings: (B, H) array of floats.
         :param policy: as for `write_documents`.
+        :param model: which made the vectors, as `BloomzDocumentEmbedder.identity` says; None: not known.
         :returns: how many documents were written.
         :raises ValueError: as `write_documents`, or if the array has another shape.
         :raises DuplicateDocumentError: under FAIL and NONE.
@@ -257,7 +258,7 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
                 f"{self.embedding_dim} numbers need ({len(documents)}, {self.embedding_dim})"
             )
             raise ValueError(msg)
-        return write(self._shard(), documents, embeddings, policy, self.write_batch_size)
+        return write(self._shard(), documents, embeddings, policy, self.write_batch_size, model)
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """Delete documents; an id that is not there is ignored.
@@ -323,8 +324,6 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
                     edge.update(UpdateOperation.overwrite_payload([point], payload))
         return len(payloads)
 
-    # ---------------------------------------------------------------- search
-
     def _query_by_embedding(
         self,
         query_embedding: Sequence[float] | np.ndarray,
@@ -360,7 +359,9 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         :param score_threshold: keep the documents whose score is at least this.
         :param return_embedding: whether the documents carry their embedding.
         :returns: B lists of documents, best first; score = cosine similarity, from -1 to 1.
-        :raises ValueError: if top_k is not positive, or a query has another dimension, is zero or not finite.
+        :raises ValueError: if top_k is not positive, or a query has another dimension, is zero or not finite, or was
+            made by another model than the store's vectors.
+        :raises DocumentStoreError: if there is no store at the path.
         :raises FilterError: if the filter is malformed.
         """
         check_count("top_k", top_k)
@@ -368,14 +369,15 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         where = edge_filter(filters)
         names = [f"query {place}" for place in range(len(query_embeddings))]
         units = unit_vectors(query_embeddings, self.embedding_dim, names)
-        return search(self._shard(), units.vectors, where, top_k, score_threshold, return_embedding=return_embedding)
+        shard = self._shard(make=False)
+        check_model(shard, model_of(query_embeddings))
+        return search(shard, units.vectors, where, top_k, score_threshold, return_embedding=return_embedding)
 
     def _metas(self, filters: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         records = self._scroll(edge_filter(filters), payload=["meta"], vector=False)
         return (record.payload["meta"] for record in records)
 
-    # ---------------------------------------------------------------- the same, for an event loop
-
+    # The same, for an event loop:
     open_async = async_twin(open)
     close_async = async_twin(close)
     update_info_async = async_twin(update_info)

@@ -24,6 +24,7 @@ MICROSECOND = timedelta(microseconds=1)
 PRESENCE_FIELDS = ("embedding", "blob", "sparse_embedding")
 TEXT_FIELDS = ("id", "content")  # text or None: their equality needs no fact, the payload's own value gives it
 DEEPEST = 64  # levels of lists and dictionaries; Edge writes deeper ones to its log, and fails to read the log at 122
+SURROGATE = "holds a lone surrogate, which is no character: take it out"
 LOWEST_INTEGER, HIGHEST_INTEGER = -(2**63), 2**64 - 1  # what a payload holds; outside, Edge silently makes a float
 
 
@@ -105,6 +106,19 @@ def _comparable(value: object) -> object:
         return ["dict", {key: _comparable(item) for key, item in value.items()}]
     msg = f"a value of type {type(value).__name__} is not JSON"
     raise TypeError(msg)
+
+
+def is_text(text: str) -> bool:
+    """Return whether a string can be written in UTF-8: it cannot if it holds half a surrogate pair.
+
+    >>> is_text("é"), is_text("\\ud800")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_json(value: object, where: str, depth: int = 0) -> None:

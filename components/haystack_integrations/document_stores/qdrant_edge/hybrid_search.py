@@ -26,6 +26,7 @@ from qdrant_edge import (
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
 from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, Fusion, Side, fuse
+from haystack_integrations.document_stores.qdrant_edge.origin import check_model, model_of
 from haystack_integrations.document_stores.qdrant_edge.points import VECTOR, unit_vectors
 from haystack_integrations.document_stores.qdrant_edge.search import (
     QUERY_BATCH,
@@ -125,7 +126,7 @@ class HybridSearch:
 
     embedding_dim: int
 
-    def _shard(self) -> SharedShard:
+    def _shard(self, *, make: bool = True) -> SharedShard:
         raise NotImplementedError
 
     def query_hybrid_batch(
@@ -173,7 +174,8 @@ class HybridSearch:
         names = [f"query {place}" for place in range(len(queries))]
         units = unit_vectors(query_embeddings, self.embedding_dim, names).vectors
         words = [question_words(query) for query in queries]
-        shard = self._shard()
+        shard = self._shard(make=False)
+        check_model(shard, model_of(query_embeddings))
         if not shard.description.hybrid:
             msg = (
                 f"the store at {shard.folder} keeps no words beside its vectors: open it with "

@@ -15,14 +15,13 @@ from haystack.dataclasses import ByteStream, SparseEmbedding
 from numpy.typing import NDArray
 from qdrant_edge import Point, SparseVector
 
-from haystack_integrations.document_stores.qdrant_edge.facts import check_json, facts_of
+from haystack_integrations.document_stores.qdrant_edge.facts import SURROGATE, check_json, facts_of
 from haystack_integrations.document_stores.qdrant_edge.words import document_words
 
 VECTOR = "embedding"  # a named vector: a point may then have none, as a document without embedding does
 NAMESPACE = uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")  # the one of qdrant-haystack: same document, same point
 Vector = dict[str, list[float] | SparseVector | list[list[float]]]  # as Edge types it; here {} or one entry
 VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # the two bits that RFC 9562 sets
-SURROGATE = "holds a lone surrogate, which is no character: take it out"
 LENGTH_ONE = 1e-6  # a norm closer to one than this is float32 rounding
 
 
@@ -31,19 +30,6 @@ class UnitVectors(NamedTuple):
 
     vectors: NDArray[np.float32]
     norms: NDArray[np.float64]
-
-
-def is_text(text: str) -> bool:
-    """Return whether a string can be written in UTF-8: it cannot if it holds half a surrogate pair.
-
-    >>> is_text("é"), is_text("\\ud800")
-    (True, False)
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def point_id(document_id: str) -> str:

@@ -7,14 +7,17 @@ This file knows nothing of documents.
 On disk: PATH/store.json (store_file.py) and PATH/shard/ (Edge's own files).
 """
 
-import errno
+import ctypes
+import logging
 import os
+import random
 import shutil
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,18 +35,27 @@ from qdrant_edge import (
     VectorStorageDatatype,
 )
 
+from haystack_integrations.document_stores.qdrant_edge.disk import (
+    NOT_ALLOWED,
+    StoreHeldError,
+    check_room,
+    edge_errors,
+    leave_files,
+)
 from haystack_integrations.document_stores.qdrant_edge.facts import facts_path
 from haystack_integrations.document_stores.qdrant_edge.gate import Gate
 from haystack_integrations.document_stores.qdrant_edge.points import VECTOR
 from haystack_integrations.document_stores.qdrant_edge.store_file import (
+    FILE_NAME,
     StoreDescription,
     read_description,
     write_description,
 )
 from haystack_integrations.document_stores.qdrant_edge.words import WORDS
 
+logger = logging.getLogger(__name__)
+
 SHARD_FOLDER = "shard"
-DISK_RESERVE = 64_000_000  # bytes: a new segment of Edge's log takes 32 MB at once
 DATATYPES = {"float32": VectorStorageDatatype.Float32, "float16": VectorStorageDatatype.Float16}
 FACT_INDEXES = {
     "equal": PayloadSchemaType.Keyword,
@@ -72,6 +84,27 @@ class SharedShard:
         self.writing = threading.RLock()  # one writer at a time: "is it there?" and "write it" are one step
         self._edge: EdgeShard | None = edge
         self._gate = Gate()
+        self._forked = False
+
+    def check_process(self) -> None:
+        """Refuse to work in a child that was forked while its parent had the shard open.
+
+        :raises DocumentStoreError: in such a child, before any lock, which nobody there might ever open.
+        """
+        if self._forked:
+            msg = (
+                f"the document store at {self.folder} was opened before this process was forked, and serves only the "
+                "process that opened it: open it after the fork (gunicorn without --preload, multiprocessing with "
+                '"spawn"), or close it before'
+            )
+            raise DocumentStoreError(msg)
+
+    def abandon(self) -> None:
+        """Let go in a forked child, without a word to Edge: its threads and locks are the parent's."""
+        self._forked = True
+        if self._edge is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._edge))  # never to be dropped, which would wait and write
+            leave_files(self.folder / SHARD_FOLDER)
 
     @contextmanager
     def reading(self) -> Iterator[EdgeShard]:
@@ -94,7 +127,8 @@ class SharedShard:
             self._edge = None
             discarded = self.folder / f"{SHARD_FOLDER}-{uuid.uuid4().hex}.old"
             os.rename(self.folder / SHARD_FOLDER, discarded)
-            self._edge = _load_or_create(self.folder, self.description)
+            _create_edge(self.folder, self.description)
+            self._edge = _load_edge(self.folder)
             shutil.rmtree(discarded, ignore_errors=True)
 
     def create_indexes(self, fields: list[str]) -> None:
@@ -130,6 +164,8 @@ class SharedShard:
 
     def close(self) -> None:
         """Write everything to disk and let other processes in."""
+        if self._forked:
+            return
         with self._gate.alone(), edge_errors(self.folder):
             if self._edge is not None:
                 self._edge.close()
@@ -140,6 +176,18 @@ class SharedShard:
             msg = f"the document store at {self.folder} was closed by another thread while in use: try again"
             raise DocumentStoreError(msg)
         return self._edge
+
+
+def _abandon_all() -> None:
+    global _REGISTRY  # a thread of the parent may have held it for ever
+    _REGISTRY = threading.RLock()
+    for shard in _OPEN.values():
+        shard.abandon()
+    _OPEN.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 class ShardHandle:
@@ -158,34 +206,90 @@ class ShardHandle:
         self._release()
 
 
-def open_shard(folder: Path, embedding_dim: int, datatype: str, hybrid: bool = False) -> ShardHandle:
+def open_shard(
+    folder: Path, embedding_dim: int, datatype: str, hybrid: bool = False, *, make: bool = True, wait: float = 0.0
+) -> ShardHandle:
     """Open the store in a folder, or share it if this process has it open, or make it.
 
     :param folder: absolute path.
     :param embedding_dim: what the caller expects the store to hold.
     :param datatype: likewise, "float32" or "float16".
     :param hybrid: whether a new store keeps words beside the vectors; an old one stays as it is.
+    :param make: make a store where there is none.
+    :param wait: seconds to wait for another process that holds it.
     :returns: a hold on the shard; close it to let other processes in.
     :raises ValueError: if the folder holds something else, or vectors of another dimension or datatype.
-    :raises DocumentStoreError: if another process holds it, or it is damaged, or the disk fails.
+    :raises DocumentStoreError: if another process holds it, it is damaged or not there, or the disk fails.
     """
+    expected = StoreDescription(embedding_dim, datatype, hybrid=hybrid)
+    end, told = time.monotonic() + wait, False
+    while True:
+        try:
+            return _open_now(folder, expected, make)
+        except StoreHeldError:
+            if time.monotonic() >= end:
+                raise
+        if not told:
+            logger.warning("the document store at %s is open in another process: waiting up to %g s", folder, wait)
+            told = True
+        time.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # so that those who wait do not come all at once
+
+
+def _open_now(folder: Path, expected: StoreDescription, make: bool) -> ShardHandle:
     with _REGISTRY, edge_errors(folder):
         shard = _OPEN.get(folder)
-        description = shard.description if shard is not None else read_description(folder)
-        expected = StoreDescription(embedding_dim, datatype, hybrid=hybrid)
-        if description is not None:
-            _check_same(folder, description, expected)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_description(folder, expected)
-            description = expected
         if shard is None:
-            shard = SharedShard(folder, description, _load_or_create(folder, description))
-            _OPEN[folder] = shard
+            shard = _load_or_make(folder, expected, make)
+        _check_same(folder, shard.description, expected)
+        _OPEN[folder] = shard
         shard.users += 1
         if _OPEN.get(folder) is not shard:  # released by the garbage collector a moment ago, in this very thread
-            return open_shard(folder, embedding_dim, datatype, hybrid)
+            return _open_now(folder, expected, make)
         return ShardHandle(shard)
+
+
+def _load_or_make(folder: Path, expected: StoreDescription, make: bool) -> "SharedShard":
+    description = read_description(folder)
+    if description is None:
+        if not make:
+            msg = f"there is no document store at {folder}: give the path of one, or write documents there first"
+            raise DocumentStoreError(msg)
+        return _make(folder, expected)
+    _check_same(folder, description, expected)
+    if not os.path.lexists(folder / SHARD_FOLDER):
+        if not any(folder.glob(f"{SHARD_FOLDER}-*.old")):  # else killed while it deleted all documents
+            msg = (
+                f"the document store at {folder} has lost its folder {SHARD_FOLDER}, which holds the documents: put it "
+                f"back from a copy; without one, remove {folder / FILE_NAME} too and index the documents again"
+            )
+            raise DocumentStoreError(msg)
+        _create_edge(folder, description)
+    return SharedShard(folder, description, _load_edge(folder))
+
+
+def _make(folder: Path, description: StoreDescription) -> "SharedShard":
+    """Make a store; a process killed in here, or a full disk, leaves what the next one takes for no store."""
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_room(folder, 0)
+        write_description(folder, replace(description, complete=False))
+    except OSError as error:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        if error.errno in NOT_ALLOWED:
+            msg = f"no document store can be made at {folder} ({error.strerror}): give a path where this user may write"
+            raise DocumentStoreError(msg) from None
+        raise
+    place = folder / SHARD_FOLDER
+    if os.path.lexists(place):  # of a process that was killed here, maybe for vectors of another size; it is empty
+        EdgeShard.load(str(place)).close()  # refused while another process is in here
+        shutil.rmtree(place)
+    _create_edge(folder, description)
+    edge = _load_edge(folder)
+    write_description(folder, description)
+    return SharedShard(folder, description, edge)
 
 
 def _release(shard: SharedShard) -> None:
@@ -211,62 +315,28 @@ def _check_same(folder: Path, found: StoreDescription, expected: StoreDescriptio
         raise ValueError(msg)
 
 
-def _load_or_create(folder: Path, description: StoreDescription) -> EdgeShard:
-    place = folder / SHARD_FOLDER
-    if not place.exists():
-        check_room(folder, 0)
-        # Made aside, then moved: a process killed here leaves no half-made shard in the way of the next one.
-        aside = folder / f"{SHARD_FOLDER}-{uuid.uuid4().hex}.new"
-        params = EdgeVectorParams(
-            size=description.embedding_dim, distance=Distance.Cosine, datatype=DATATYPES[description.datatype]
-        )
-        words = {WORDS: EdgeSparseVectorParams(modifier=Modifier.Idf)} if description.hybrid else None
-        EdgeShard.create(str(aside), EdgeConfig({VECTOR: params}, words)).close()
-        try:
-            os.rename(aside, place)
-        except OSError:
-            shutil.rmtree(aside, ignore_errors=True)
-            if not place.exists():  # else another process made it first
-                raise
-    edge = EdgeShard.load(str(place))
+def _load_edge(folder: Path) -> EdgeShard:
+    edge = EdgeShard.load(str(folder / SHARD_FOLDER))
     for leftover in (*folder.glob(f"{SHARD_FOLDER}-*.new"), *folder.glob(f"{SHARD_FOLDER}-*.old")):
         shutil.rmtree(leftover, ignore_errors=True)  # of a killed process: we hold the store now
+    for leftover in folder.glob(f"{FILE_NAME}.*"):
+        with suppress(OSError):
+            leftover.unlink()
     return edge
 
 
-def check_room(folder: Path, growth: int) -> None:
-    """Refuse to write where the disk would run full.
-
-    Edge writes through memory maps of sparse files: on a full disk the process does not get an error but dies of
-    SIGBUS (tried on a full tmpfs; what had been reported written was there after a reopening).
-
-    :param folder: the folder of the store.
-    :param growth: bytes about to be written.
-    :raises OSError: if less than that and `DISK_RESERVE` is free.
-    """
-    free, needed = shutil.disk_usage(folder).free, growth + DISK_RESERVE
-    if free < needed:
-        msg = f"{free / 1e6:.0f} MB are free and {needed / 1e6:.0f} MB are needed: free some space, then index again"
-        raise OSError(errno.ENOSPC, msg)
-
-
-@contextmanager
-def edge_errors(folder: Path) -> Iterator[None]:
-    """Turn what Edge (a bare `Exception`) and the disk (`OSError`) throw into a one-line DocumentStoreError."""
+def _create_edge(folder: Path, description: StoreDescription) -> None:
+    check_room(folder, 0)
+    # Made aside, then moved: a process killed here leaves no half-made shard in the way of the next one.
+    aside = folder / f"{SHARD_FOLDER}-{uuid.uuid4().hex}.new"
+    params = EdgeVectorParams(
+        size=description.embedding_dim, distance=Distance.Cosine, datatype=DATATYPES[description.datatype]
+    )
+    words = {WORDS: EdgeSparseVectorParams(modifier=Modifier.Idf)} if description.hybrid else None
+    EdgeShard.create(str(aside), EdgeConfig({VECTOR: params}, words)).close()
     try:
-        yield
-    except OSError as error:
-        msg = f"the disk failed under the document store at {folder}: {error}; what was reported written is kept"
-        raise DocumentStoreError(msg) from error
-    except Exception as error:
-        if type(error) is not Exception:  # Edge throws the base class itself; anything else is ours or Python's
+        os.rename(aside, folder / SHARD_FOLDER)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not os.path.lexists(folder / SHARD_FOLDER):  # else another process made it first
             raise
-        reason = str(error).replace("\n", " ")
-        if "WAL" in reason and "WouldBlock" in reason:
-            msg = (
-                f"the document store at {folder} is open in another process: stop that process or close its store "
-                "(a server, a notebook, an indexing run), or give another path; a folder serves one process at a time"
-            )
-        else:
-            msg = f"Qdrant Edge failed at {folder}: {reason:.500}"
-        raise DocumentStoreError(msg) from error

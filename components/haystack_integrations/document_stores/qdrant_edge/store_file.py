@@ -1,16 +1,18 @@
 """The small file beside the shard, `store.json`: what the vectors are, and what the application wants to remember.
 
-Written whole to a temporary file, then moved over the old one: a crash or a full disk leaves the old file or the new
-one, never half of one. This file knows nothing of Edge.
+Written whole: a crash or a full disk leaves the old file or the new one, never half of one. This file knows nothing of
+Edge.
 """
 
 import json
-import os
-import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from haystack.document_stores.errors import DocumentStoreError
+
+from haystack_integrations.common.bloomz.whole_files import write_whole
+from haystack_integrations.document_stores.qdrant_edge.facts import SURROGATE, is_text
 
 FILE_NAME = "store.json"
 FORMAT_VERSION = 3  # 2 had words as they were written, and absolute paths; 1 kept the facts one level deeper
@@ -25,13 +27,14 @@ class StoreDescription:
     info: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     hybrid: bool = False  # whether words are kept beside the vectors; an older file does not say
+    complete: bool = True  # False while the shard is being made: nothing was written yet
 
 
 def read_description(folder: Path) -> StoreDescription | None:
     """Read `store.json`, without opening the shard: works while another process holds it.
 
     :param folder: the folder of the store.
-    :returns: its description; None where there is no store yet (no folder, or an empty one).
+    :returns: its description; None where there is no store yet (no folder, an empty one, or one killed in the making).
     :raises ValueError: if the folder holds something else.
     :raises DocumentStoreError: if the file is damaged, or made by another version.
     """
@@ -44,7 +47,13 @@ def read_description(folder: Path) -> StoreDescription | None:
     except NotADirectoryError:
         msg = f"{folder} is a file, but a document store needs a folder: give another path"
         raise ValueError(msg) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except PermissionError:
+        msg = f"{file} may not be read by this user: give the right with chmod or chown; nothing is damaged"
+        raise DocumentStoreError(msg) from None
+    except OSError as error:
+        msg = f"{file} cannot be read ({error.strerror}): look at the disk it is on"
+        raise DocumentStoreError(msg) from error
+    except UnicodeDecodeError as error:
         raise DocumentStoreError(_damaged(file, str(error))) from error
     try:
         data = json.loads(text)
@@ -56,10 +65,10 @@ def read_description(folder: Path) -> StoreDescription | None:
         description = StoreDescription(**data)
     except (ValueError, TypeError, KeyError) as error:
         raise DocumentStoreError(_damaged(file, f"{type(error).__name__}: {error}")) from error
-    kinds = {"embedding_dim": int, "info": dict, "hybrid": bool}
+    kinds = {"embedding_dim": int, "info": dict, "hybrid": bool, "complete": bool}
     if not all(isinstance(getattr(description, name), kind) for name, kind in kinds.items()):
         raise DocumentStoreError(_damaged(file, "a field has the wrong type"))
-    return description
+    return description if description.complete else None
 
 
 def write_description(folder: Path, description: StoreDescription) -> None:
@@ -69,25 +78,29 @@ def write_description(folder: Path, description: StoreDescription) -> None:
     :param description: what to write.
     :raises OSError: if the disk is full or the folder cannot be written; the old file is then as it was.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f"{FILE_NAME}.", dir=folder)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(description), file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / FILE_NAME)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(folder / FILE_NAME, json.dumps(asdict(description), ensure_ascii=False, indent=1))
+
+
+def check_info(values: Mapping[str, object]) -> None:
+    """Refuse what `info` cannot hold.
+
+    :param values: names and texts.
+    :raises TypeError: if a value is not a string.
+    :raises ValueError: if one holds a lone surrogate.
+    """
+    for name, value in values.items():
+        if not isinstance(value, str):
+            msg = f"update_info: {name} must be a string, but got {value!r} of type {type(value).__name__}"
+            raise TypeError(msg)
+        if not is_text(value) or not is_text(name):
+            msg = f"update_info: {name!r} {SURROGATE}"
+            raise ValueError(msg)
 
 
 def _check_free(folder: Path) -> None:
     """Refuse to settle in a folder that holds someone else's files."""
     if not folder.exists():
         return
-    if not folder.is_dir():
-        msg = f"{folder} is a file, but a document store needs a folder: give another path"
-        raise ValueError(msg)
     # A temporary of ours may be left by a process that was killed while it made the store.
     strangers = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(f"{FILE_NAME}."))
     if strangers:

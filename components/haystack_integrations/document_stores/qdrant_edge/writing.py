@@ -10,6 +10,8 @@ from haystack.document_stores.types import DuplicatePolicy
 from numpy.typing import NDArray
 from qdrant_edge import Point, UpdateOperation
 
+from haystack_integrations.common.bloomz.identity import ModelIdentity
+from haystack_integrations.document_stores.qdrant_edge.origin import claim_model
 from haystack_integrations.document_stores.qdrant_edge.points import (
     point_id,
     points_of,
@@ -53,6 +55,7 @@ def write(
     embeddings: Embeddings,
     policy: DuplicatePolicy,
     batch_size: int,
+    model: ModelIdentity | None = None,
 ) -> int:
     """Check all the documents, then write those that the policy lets through.
 
@@ -61,6 +64,7 @@ def write(
     :param embeddings: (B, H) array, or B lists of H floats; None in place of a list: no vector.
     :param policy: what to do with an id that is already there, or twice in the list.
     :param batch_size: documents per update of the shard.
+    :param model: which made the embeddings; None: not known.
     :returns: how many were written.
     :raises ValueError: if a document cannot be stored; then none was written.
     :raises DuplicateDocumentError: likewise.
@@ -74,6 +78,7 @@ def write(
             points += _points(documents, embeddings, bearing[start : start + batch_size], shard)
         bare = [documents[place] for place in chosen if embeddings[place] is None]
         points += points_without_vector(bare, shard.description.hybrid)
+        claim_model(shard, model)
         growth = sum(_growth(documents[place], shard.description.embedding_dim) for place in chosen)
         for start in range(0, len(points), batch_size):
             batch = points[start : start + batch_size]
@@ -83,9 +88,10 @@ def write(
 
 
 def _growth(document: Document, embedding_dim: int) -> int:
-    """Estimate, generously, the bytes that one document adds: vector and text, in the log and in the storage."""
+    """Estimate, generously, the bytes that one document adds to the log and to the storage."""
     blob = len(document.blob.data) if document.blob is not None else 0
-    return 2000 + 2 * (4 * embedding_dim + 4 * len(document.content or "") + 4 * blob)
+    meta = len(repr(document.meta))  # written twice: as it is, and as facts
+    return 2000 + 2 * (4 * embedding_dim + 4 * len(document.content or "") + 4 * blob + 2 * meta)
 
 
 def _points(

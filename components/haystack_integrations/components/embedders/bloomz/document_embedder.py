@@ -11,6 +11,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 from tqdm import tqdm
 
+from haystack_integrations.common.bloomz.identity import ModelIdentity, embedding_of
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.passages import passage_text
@@ -108,6 +109,11 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         return self._warm_engine().dimension
 
     @property
+    def identity(self) -> ModelIdentity | None:
+        """Name and fingerprint of the model, which a store compares with its own; loads the model if needed."""
+        return self._warm_engine().checkpoint.identity
+
+    @property
     def most_tokens(self) -> int:
         """Tokens that the model reads of a text; loads the model if needed."""
         return self._warm_engine().max_length
@@ -133,7 +139,10 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
             return {"documents": []}
         vectors = self.embed(documents)
         # row by row: the whole array as Python floats beside itself would take nine times its memory at once
-        embedded = [replace(doc, embedding=row.tolist()) for doc, row in zip(documents, vectors, strict=True)]
+        embedded = [
+            replace(doc, embedding=embedding_of(row.tolist(), self.identity))
+            for doc, row in zip(documents, vectors, strict=True)
+        ]
         return {"documents": embedded}
 
     def embed(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from haystack import component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 
+from haystack_integrations.common.bloomz.identity import embedding_of
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.plain_text import plain_text
@@ -98,7 +99,7 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
         """Embed one text.
 
         :param text: a question, usually.
-        :returns: ``embedding``, a list of H floats.
+        :returns: ``embedding``, a list of H floats; it knows its model, which a store compares with its own.
         :raises TypeError: if ``text`` is not a string.
         """
         if not isinstance(text, str):
@@ -106,10 +107,9 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
                 f"BloomzTextEmbedder expects a string as input, but got {type(text).__name__}. "
                 "In case you want to embed a list of Documents, please use the BloomzDocumentEmbedder."
             )
-        vectors = self._warm_engine().encode(
-            [self.prefix + plain_text(text) + self.suffix], normalize=self.normalize_embeddings
-        )
-        return {"embedding": vectors[0].tolist()}
+        encoder = self._warm_engine()
+        vectors = encoder.encode([self.prefix + plain_text(text) + self.suffix], normalize=self.normalize_embeddings)
+        return {"embedding": embedding_of(vectors[0].tolist(), encoder.checkpoint.identity)}
 
     def to_dict(self) -> dict[str, Any]:
         """Serialize the component.

@@ -183,3 +183,32 @@ def test_tokens_are_equal_exactly_when_python_values_are() -> None:
     for left in VALUES[1:]:
         for right in VALUES[1:]:
             assert (token(left) == token(right)) == (left == right), (left, right)
+
+
+def test_contains_asks_for_an_element_of_a_list(tmp_path: Path) -> None:
+    metas = [
+        {"tags": ["rh", "paie"]},
+        {"tags": ["rh"], "years": [2024, 2025.0, True]},
+        {"tags": []},
+        {"tags": "rh"},
+        {},
+        {"tags": [None, ["rh"], {"a": "rh"}], "who": {"tags": ["rh"]}},
+    ]
+    store = QdrantEdgeDocumentStore(tmp_path / "store", 2, indexed_meta_fields=["tags"])
+    store.write_documents([Document(id=str(place), meta=meta) for place, meta in enumerate(metas)])
+
+    def found(field: str, value: object) -> list[str]:
+        matching = store.filter_documents({"field": field, "operator": "contains", "value": value})
+        return sorted(document.id for document in matching)
+
+    assert found("meta.tags", "rh") == found("tags", "rh") == ["0", "1"]
+    assert (found("meta.tags", "RH"), found("meta.tags", ["rh"]), found("meta.who.tags", "rh")) == ([], ["5"], ["5"])
+    assert (found("meta.years", 2025), found("meta.years", 1), found("meta.years", "2024")) == (["1"], ["1"], [])
+    tagged = {"field": "meta.tags", "operator": "contains", "value": "rh"}
+    assert len(store.filter_documents({"operator": "NOT", "conditions": [tagged]})) == 4
+    store.update_by_filter({"field": "id", "operator": "==", "value": "2"}, {"tags": ("rh",)})
+    assert found("meta.tags", "rh") == ["0", "1", "2"]
+    for field, value in (("content", "rh"), ("meta.tags", None), ("meta.tags", {1})):
+        with pytest.raises(FilterError, match="contains"):
+            found(field, value)
+    store.close()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from bloomz_haystack.finding import FoundFile, path_of, stored_name
 from bloomz_haystack.pipelines import FILE_KEY
+from haystack_integrations.common.bloomz.whole_files import replacing
 
 LIST_NAME = "files.jsonl"
 
@@ -118,12 +119,8 @@ class IndexedFiles:
         for key in keys:
             self.by_key.pop(key, None)
         self._new.clear()
-        temporary = self._list.with_name(LIST_NAME + ".new")
-        with temporary.open("wb") as file:
-            file.write(b"".join(map(_line, self.by_key.values())))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._list)
+        with replacing(self._list) as part:
+            part.write_bytes(b"".join(map(_line, self.by_key.values())))
 
     def under(self, places: Iterable[Path]) -> list[IndexedFile]:
         """Look up the files that are in, or are, one of the places.

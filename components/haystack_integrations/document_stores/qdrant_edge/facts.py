@@ -169,9 +169,10 @@ def facts_of(document: Document) -> dict[str, Any]:
     One flat dictionary: Edge takes 4 microseconds for each that is inside another, and 2 for a text.
 
     :param document: its metadata has passed `check_json`.
-    :returns: "equal": tokens; "number": floats; "wall" and "instant": microseconds. None leaves no trace, so that
-        a missing field equals None, as in Haystack. A metadata key with a dot cannot be named by a Haystack filter
-        ("meta.a.b" means b inside a): it is kept in the document, not here. Nor is a name that is too long.
+    :returns: "equal": tokens; "element": those of a list's elements; "number": floats; "wall" and "instant":
+        microseconds. None leaves no trace, so that a missing field equals None, as in Haystack. A metadata key with a
+        dot cannot be named by a Haystack filter ("meta.a.b" means b inside a): it is kept in the document, not here.
+        Nor is a name that is too long.
     """
     facts: dict[str, Any] = {}
     for name in PRESENCE_FIELDS[1:]:  # of an embedding, Edge itself knows
@@ -192,6 +193,8 @@ def _add(facts: dict[str, Any], name: str | None, value: object) -> None:
     if (number := read_number(value)) is not None:
         facts[_key("number", name)] = number
     _add_moment(facts, name, value)
+    if isinstance(value, list | tuple):
+        facts[_key("element", name)] = list({token(item) for item in value if item is not None})
     if isinstance(value, dict):
         for inner, item in value.items():
             _add(facts, f"{name}.{inner}" if "." not in inner else None, item)

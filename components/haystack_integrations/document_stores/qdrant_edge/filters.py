@@ -3,7 +3,7 @@
 The answers are those of `haystack.utils.filters.document_matches_filter`, in two points more strictly. Dates are read
 only when they are full ISO 8601 dates ("2025-02-03..."). And the filter alone decides whether it is malformed: where
 Haystack raises because one *document* holds a value that cannot be ordered against the filter's, that document here
-does not match.
+does not match. One operator is added: "contains" finds the documents whose list, in a metadata field, holds a value.
 """
 
 from collections.abc import Callable
@@ -159,6 +159,14 @@ def _in(field: str, values: object) -> Filter:
     return _among(field, values, "in")
 
 
+def _contains(field: str, value: object) -> Filter:
+    if field in DOCUMENT_FIELDS or value is None:
+        msg = f"{field} contains {value!r:.200}: it asks for one element, not None, of a list in the metadata"
+        raise FilterError(msg)
+    wanted = MatchValue(_token(value, field, "contains"))
+    return Filter(must=[FieldCondition(facts_path("element", field), match=wanted)])
+
+
 def _ordering(operator: str, bound: str) -> Callable[[str, Any], Filter]:
     def compare(field: str, value: object) -> Filter:
         if value is None:
@@ -199,4 +207,5 @@ COMPARISONS: dict[str, Callable[[str, Any], Filter]] = {
     "<=": _ordering("<=", "lte"),
     "in": _in,
     "not in": lambda field, values: _negation(_in(field, values)),
+    "contains": _contains,  # not one of Haystack's: its `in` asks whether the whole value is in a list
 }

@@ -59,6 +59,7 @@ SHARD_FOLDER = "shard"
 DATATYPES = {"float32": VectorStorageDatatype.Float32, "float16": VectorStorageDatatype.Float16}
 FACT_INDEXES = {
     "equal": PayloadSchemaType.Keyword,
+    "element": PayloadSchemaType.Keyword,
     "number": PayloadSchemaType.Float,
     "wall": PayloadSchemaType.Float,
     "instant": PayloadSchemaType.Float,

@@ -15,7 +15,7 @@ from haystack_integrations.common.bloomz.whole_files import write_whole
 from haystack_integrations.document_stores.qdrant_edge.facts import SURROGATE, is_text
 
 FILE_NAME = "store.json"
-FORMAT_VERSION = 3  # 2 had words as they were written, and absolute paths; 1 kept the facts one level deeper
+FORMAT_VERSION = 3  # 2 had no elements of lists, words as written, absolute paths; 1 kept the facts one level deeper
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def test_tokens_are_equal_exactly_when_python_values_are() -> None:
 
 
 def test_contains_asks_for_an_element_of_a_list(tmp_path: Path) -> None:
-    metas = [
+    metas: list[dict[str, Any]] = [
         {"tags": ["rh", "paie"]},
         {"tags": ["rh"], "years": [2024, 2025.0, True]},
         {"tags": []},

@@ -44,13 +44,13 @@ _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u2
 _APOSTROPHES = re.compile("[\u02b9-\u02bd\u02c8\u02ca\u02cb\u02ee\u055a\u05f3\ua78b\ua78c]")
 
 
-def plain_text(text: str) -> str:
+def in_one_spelling(text: str) -> str:
     """Return the text as BM25 reads it: what looks the same to a reader gives the same words.
 
     :param text: any text.
     :returns: the text in NFC, without invisible characters, with one kind of apostrophe.
 
-    >>> plain_text("l\u02bce\u0301co\u00adle") == "l'\u00e9cole"
+    >>> in_one_spelling("l\u02bce\u0301co\u00adle") == "l'\u00e9cole"
     True
     """
     if text.isascii():
@@ -65,7 +65,7 @@ def document_words(text: str | None) -> dict[str, SparseVector]:
     :returns: {WORDS: weight of each word in it, without idf}; {} if no word is left.
     :raises ValueError: if the text holds a lone surrogate.
     """
-    words = _ANALYSIS.embed_document(plain_text(text or ""))
+    words = _ANALYSIS.embed_document(in_one_spelling(text or ""))
     return {WORDS: words} if words.indices else {}
 
 
@@ -82,7 +82,7 @@ def question_words(text: str) -> SparseVector:
         msg = f"a question must be a string, but got {type(text).__name__}"
         raise TypeError(msg)
     try:
-        return _ANALYSIS.embed_query(plain_text(text))
+        return _ANALYSIS.embed_query(in_one_spelling(text))
     except UnicodeEncodeError as error:
         msg = f"the question {text[:50]!r} holds a lone surrogate, which is no character: take it out"
         raise ValueError(msg) from error

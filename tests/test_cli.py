@@ -8,7 +8,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,9 +81,10 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
     watch = f"import atexit; atexit.register(lambda: print('HEAVY', sorted({heavy}), file=sys.stderr))"
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = os.times()
         done = in_subprocess("--help", code=watch)
-        seconds.append(time.perf_counter() - start)
+        end = os.times()  # what it computed, not what it waited for others
+        seconds.append(sum(end[2:4]) - sum(start[2:4]))
         assert (done.returncode, done.stderr) == (0, "HEAVY []\n")
         assert "index" in done.stdout
     control = in_subprocess("--help", code=f"import numpy; {watch}")

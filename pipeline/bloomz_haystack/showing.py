@@ -138,5 +138,6 @@ def print_json(value: object) -> None:
     """
     import json
 
+    sys.stdout.flush()  # what was printed before comes before
     sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
     sys.stdout.flush()

@@ -50,7 +50,7 @@ def text(value: str) -> str:
     :returns: the text.
     :raises typer.BadParameter: if it is not text in Windows-1252 either.
 
-    >>> text("caf\udce9 d'été")
+    >>> text("caf\\udce9 d'été")
     "café d'été"
     """
     try:

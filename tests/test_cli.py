@@ -163,10 +163,10 @@ def test_kill_9_in_the_middle_then_the_rest(bloomz: Bloomz, tmp_path: Path, tiny
         "import os\n"
         "from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder as E\n"
         "embed, calls = E.embed, []\n"
-        "def embed_or_die(self, documents):\n"
+        "def embed_or_die(self, documents, **options):\n"
         "    calls.append(1)\n"
         "    if len(calls) == 3: os.kill(os.getpid(), 9)\n"
-        "    return embed(self, documents)\n"
+        "    return embed(self, documents, **options)\n"
         "E.embed = embed_or_die"
     )
     killed = in_subprocess("index", file, "--store", store, "--model", tiny_bloom, code=deadly)
@@ -314,10 +314,10 @@ def test_ctrl_c_keeps_what_was_written(
     embed = BloomzDocumentEmbedder.embed
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"text": f"Fait {n}"}) for n in range(20)))
 
-    def embed_once(self: BloomzDocumentEmbedder, documents: list) -> object:
+    def embed_once(self: BloomzDocumentEmbedder, documents: list, **options: Callable[..., None]) -> object:
         if len(documents) < 16:
             raise KeyboardInterrupt
-        return embed(self, documents)
+        return embed(self, documents, **options)
 
     monkeypatch.setattr(BloomzDocumentEmbedder, "embed", embed_once)
     result = bloomz("index", tmp_path / "rows.jsonl", "--store", tmp_path / "store", "--model", tiny_bloom)

@@ -96,6 +96,17 @@ def test_probabilities_are_those_of_the_whole_forward(
     close_checkpoint(opened)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_keeps_the_probabilities_too(tiny_ranker: Path) -> None:
+    settings = LoadSettings(model_kwargs={"dtype": "float32"})
+    on_gpu = open_checkpoint(str(tiny_ranker), "rank", device="cuda", settings=settings)
+    scorer = cached(on_gpu)
+    assert largest_difference(scorer, Scorer(on_gpu)) < 1e-3  # cold
+    assert largest_difference(scorer, Scorer(on_gpu)) < 1e-3  # warm
+    assert stats(scorer).hits > 0
+
+
 def one_place_off(slopes: torch.Tensor, longest: int, tail: int) -> torch.Tensor:
     """Positions of the question that do not follow those of the context."""
     bias = RELATIVE_BIAS(slopes, longest, tail)

@@ -1,6 +1,7 @@
 """The ranker as users of Haystack meet it."""
 
 import logging
+import shutil
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,8 @@ from bloomz_haystack.benchmark.cross_encoders import open_cross_encoder
 from bloomz_haystack.benchmark.ranking import rank_vectors
 from bloomz_haystack.benchmark.second_stage import rerank_passages
 from bloomz_haystack.benchmark.systems import choose_ranker
-from haystack_integrations.common.bloomz.scorer import with_score_prior
+from haystack_integrations.common.bloomz.checkpoint import CheckpointError, open_checkpoint
+from haystack_integrations.common.bloomz.scorer import Scorer, with_score_prior
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
 
 SMALL_SQUAD = Path(__file__).parent.parent / "notebooks" / "small-squad"
@@ -138,6 +140,30 @@ def test_a_score_prior_lowers_the_log_odds_by_the_incoming_scores(tiny_ranker: P
     for wrong in (-0.1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"score_prior must be a number >= 0, but got {wrong}"):
             BloomzRanker(str(tiny_ranker), score_prior=wrong)
+
+
+def test_the_model_itself_says_how_much_the_scores_count(
+    make_bloom: MakeBloom, edit_config: Callable[..., None], tmp_path: Path
+) -> None:
+    folder = make_bloom(ranker=True, seed=1)
+    assert Scorer(open_checkpoint(str(folder), "rank", device="cpu")).score_prior == 0.0  # says nothing
+    told = tmp_path / "told"
+    shutil.copytree(folder, told)
+    edit_config(told, score_prior=2.5)
+    forced, own, none = (
+        scores_of(BloomzRanker(str(told), device=CPU, score_prior=prior).run(query=QUESTION, documents=documents()))
+        for prior in (2.5, None, 0.0)
+    )
+    assert own == forced
+    assert own != none
+    unscored = [replace(document, score=None) for document in documents()]
+    alone = scores_of(BloomzRanker(str(told), device=CPU).run(query=QUESTION, documents=unscored))
+    assert alone == none
+    entry = choose_ranker(str(told), {})
+    assert open_cross_encoder(entry, device="cpu").score_prior == 2.5
+    edit_config(told, score_prior="much")
+    with pytest.raises(CheckpointError, match=r"score_prior in config.json must be a number >= 0, but got 'much'"):
+        BloomzRanker(str(told), device=CPU, model_kwargs={"dtype": "float32"}).warm_up()
 
 
 @pytest.mark.parametrize("score", [None, float("nan"), float("inf"), -float("inf")])

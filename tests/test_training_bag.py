@@ -76,8 +76,23 @@ def test_place_weights_equal_a_sum_written_as_a_loop(texts: list[npt.NDArray[np.
         for place, token in enumerate(ids):
             likes = sum(np.exp((i + 1) * ALIBI_SLOPE) for i in range(place + 1) if ids[i] == token)
             expected.append(NOVELTY_GAIN / (1 + likes) + (place - len(ids) + 1) * ALIBI_SLOPE)
-    found = place_weights(np.concatenate(texts), np.asarray(LENGTHS))
+    found = place_weights(torch.from_numpy(np.concatenate(texts)), torch.tensor(LENGTHS)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_trains_the_bag_as_the_cpu_does(texts: list[npt.NDArray[np.int64]]) -> None:
+    made = []
+    for device in ("cpu", "cuda"):
+        bag = TokenBag(SHAPE, np.random.default_rng(0).normal(size=300), seed=0).to(device)
+        outputs = bag(texts)
+        outputs.square().sum().backward()
+        assert bag.vectors.weight.grad is not None
+        made.append([outputs.detach().cpu(), bag.vectors.weight.grad.cpu(), bag.log_weights.grad.cpu()])  # type: ignore[union-attr]
+        assert bag.bloom().word_embeddings.weight.device.type == "cpu"
+    for exact, found in zip(*made, strict=True):
+        torch.testing.assert_close(found, exact, atol=1e-5 * float(exact.abs().max()), rtol=1e-4)
 
 
 @torch.no_grad()
@@ -93,10 +108,10 @@ def test_the_bloom_computes_what_the_bag_does(bag: TokenBag, texts: list[npt.NDA
 
 
 def test_repeats_saturate_and_novelty_outweighs_alibi() -> None:
-    repeated = place_weights(np.asarray([7, 7, 7, 8]), np.asarray([4]))
+    repeated = place_weights(torch.tensor([7, 7, 7, 8]), torch.tensor([4])).numpy()
     assert repeated[0] > repeated[1] > repeated[2]
     assert np.exp(repeated[:3] - repeated[3]).sum() < 2  # three times the same token: less than two of another
-    passage = place_weights(np.arange(200), np.asarray([200]))
+    passage = place_weights(torch.arange(200), torch.tensor([200])).numpy()
     assert 0 < passage[0] - passage[-1] < 199 * ALIBI_SLOPE  # ALiBi alone: minus that much
 
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from transformers import BloomConfig, BloomForSequenceClassification
+from transformers import AutoConfig, BloomConfig, BloomForSequenceClassification
 
 from bloomz_haystack.benchmark.abstention import expected_calibration_error
 from bloomz_haystack.training.calibration import KEYS, calibrated, calibration
+from bloomz_haystack.training.config import load_config
 from bloomz_haystack.training.train import train_ranker
+from haystack_integrations.common.bloomz.checkpoint import BUNDLED_FOLDER, BUNDLED_RANKER
 
 SCALE, SHIFT = 0.3, 1.2
 
@@ -83,17 +85,22 @@ def test_a_run_that_calibrates_saves_the_same_ranker_with_other_odds(tmp_path: P
         )
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
-    def trained(name: str, *, calibrate: bool) -> dict[str, torch.Tensor]:
+    def trained(name: str, *, calibrate: bool, **run: object) -> dict[str, torch.Tensor]:
         settings = {
             "data": {"sources": [{"path": "rows.jsonl"}], "validation": [{"path": "rows.jsonl"}], "max_length": 40},
             "model": {"base": "tiny-fr-en-ranker"},
-            "run": {"steps": 1, "batch_size": 8, "calibrate": calibrate, "tensorboard": False},
+            "run": {"steps": 1, "batch_size": 8, "calibrate": calibrate, "tensorboard": False, **run},
         }
         (tmp_path / f"{name}.yaml").write_text(json.dumps(settings), encoding="utf-8")
         train_ranker(tmp_path / f"{name}.yaml", tmp_path / name)
         return safetensors.torch.load_file(tmp_path / name / "model.safetensors")
 
     plain, scaled = trained("plain", calibrate=False), trained("scaled", calibrate=True)
+    given = trained("given", calibrate=False, calibration=[0.5, -0.25], score_prior=1.5)
+    assert torch.allclose(given["score.weight"].double(), 0.5 * plain["score.weight"].double(), rtol=2e-3, atol=1e-6)
+    told = {name: json.loads((tmp_path / name / "config.json").read_text()) for name in ("plain", "given")}
+    assert told["given"]["score_prior"] == 1.5
+    assert told["plain"]["score_prior"] == AutoConfig.from_pretrained(BUNDLED_FOLDER / BUNDLED_RANKER).score_prior
     found = json.loads((tmp_path / "scaled" / "training.json").read_text(encoding="utf-8"))["validation"]
     scale, shift = (found[key] for key in KEYS)
     assert 0.0 < scale != 1.0
@@ -106,3 +113,12 @@ def test_a_run_that_calibrates_saves_the_same_ranker_with_other_odds(tmp_path: P
     card = (tmp_path / "scaled" / "README.md").read_text(encoding="utf-8")
     assert "both fitted on the passages ranked first" in card
     assert f"| calibration scale | {scale:.4f} |" in card
+
+
+@pytest.mark.parametrize("given", [[0.5], [0.0, 1.0], [-1.0, 0.0], [1.0, 0.0, 0.0]])
+def test_a_calibration_that_is_none_is_refused(tmp_path: Path, given: list[float]) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}", encoding="utf-8")
+    settings = {"data": {"sources": ["rows.jsonl"]}, "model": {"base": "b"}, "run": {"calibration": given}}
+    (tmp_path / "r.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"run\.calibration must be a scale > 0 and a shift, but got"):
+        load_config(tmp_path / "r.yaml")

@@ -10,6 +10,7 @@ import torch
 from transformers import BloomConfig, BloomForSequenceClassification, BloomModel
 
 from bloomz_haystack.training import mining, shared_prefix
+from bloomz_haystack.training.ahead import batches
 from bloomz_haystack.training.bm25 import K1, B, Bm25
 from bloomz_haystack.training.config import DataConfig, LossConfig, RunConfig, Source, TrainConfig
 from bloomz_haystack.training.listwise import Grids, ListwiseObjective, Neighbours
@@ -17,6 +18,7 @@ from bloomz_haystack.training.losses import listwise_cross_entropy
 from bloomz_haystack.training.rows import Negative, Row
 from bloomz_haystack.training.sampling import RowSampler
 from bloomz_haystack.training.shared_prefix import Asked, states_of_asked
+from bloomz_haystack.training.shuffled_words import BAND, KEPT, ShuffledWords
 from bloomz_haystack.training.sources import Rows
 from bloomz_haystack.training.warm_start import new_ranker
 from haystack_integrations.common.bloomz.forward import last_hidden_states
@@ -31,13 +33,13 @@ def texts(rng: np.random.Generator, count: int, longest: int) -> list[TokenIds]:
     return [rng.integers(4, VOCABULARY, size=int(rng.integers(1, longest + 1))) for _ in range(count)]
 
 
-def difference(heads: int) -> tuple[float, float]:
+def difference(heads: int, device: str = "cpu") -> tuple[float, float]:
     """Largest difference of the shared forward from joined pairs: of the states, of the gradients by their largest."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = BloomModel(
         BloomConfig(vocab_size=VOCABULARY, hidden_size=48, n_layer=3, n_head=heads, initializer_range=0.1)
-    )
+    ).to(device)
     asked = [Asked(context, texts(rng, 4, 6)) for context in texts(rng, 3, 20)]
     shared = states_of_asked(model, asked)
     weights = torch.randn_like(shared)
@@ -45,12 +47,20 @@ def difference(heads: int) -> tuple[float, float]:
     found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad()
     pairs = [np.concatenate([item.context, question]) for item in asked for question in item.questions]
-    joined = last_hidden_states(model, pack(pairs)).view_as(shared)
+    joined = last_hidden_states(model, pack(pairs).to(model.device)).view_as(shared)
     (joined * weights).sum().backward()
     wanted = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     largest = max(float(gradient.abs().max()) for gradient in wanted.values())
     off = max(float((found[name] - gradient).abs().max()) for name, gradient in wanted.items())
     return float((shared - joined).detach().abs().max()), off / largest
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_shares_the_forward_too() -> None:
+    states, gradients = difference(2, "cuda")
+    assert states < 1e-4
+    assert gradients < 1e-4
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3])
@@ -84,13 +94,15 @@ def row(number: int, near: Sequence[int] = (), *, parallel: bool = False) -> Row
     return Row(sides, sides, number, parallel, negatives)
 
 
-def objective(rows: Sequence[Row], **data: Any) -> ListwiseObjective:  # noqa: ANN401
+def objective(rows: Sequence[Row], shuffled_words: float = 0.0, **data: Any) -> ListwiseObjective:  # noqa: ANN401
     """Make an objective over rows, of grids of 4."""
     shape = {"vocab_size": 300, "hidden_size": 32, "n_layer": 3, "n_head": 2}
     log_idf = np.linspace(-1.0, 1.0, 300)
     model = new_ranker(shape, torch.randn(300, 32), log_idf, (1, 2), seed=0)
     config = TrainConfig(
-        data=DataConfig(max_length=40, **data), loss=LossConfig(grid=4), run=RunConfig(batch_size=32, seed=0)
+        data=DataConfig(max_length=40, **data),
+        loss=LossConfig(grid=4, shuffled_words=shuffled_words),
+        run=RunConfig(batch_size=32, seed=0),
     )
     sampler = RowSampler([Rows(Source("made up"), list(rows))], np.zeros(300, dtype=bool), config.data, 0)
     return ListwiseObjective(model, sampler, rows, rows, SpecialTokens([1], [2], []), config)
@@ -165,8 +177,49 @@ def test_training_by_grids_learns_and_validates() -> None:
     assert 0.0 < found["validation_top1"] <= found["validation_mrr"] <= 1.0
 
 
+def test_batches_drawn_by_other_processes_are_the_same() -> None:
+    rows = [row(number, [(number + 1) % 20, (number + 2) % 20, (number + 3) % 20]) for number in range(20)]
+    draw = objective(rows).batch
+    here, elsewhere = (list(batches(draw, 2, 8, workers)) for workers in (0, 2))
+    assert len(here) == len(elsewhere) == 6
+    for one, other in zip(here, elsewhere, strict=True):
+        assert np.array_equal(one.groups, other.groups)
+        for asked, told in zip(one.texts, other.texts, strict=True):
+            assert np.array_equal(asked.context, told.context)
+            assert np.array_equal(np.concatenate(asked.questions), np.concatenate(told.questions))
+    assert not np.array_equal(here[0].groups, here[1].groups)
+
+
+def test_words_are_exchanged_for_others_about_as_frequent() -> None:
+    counts = np.arange(2000)[::-1] + 1  # the lower the token, the more frequent
+    words = ShuffledWords([np.repeat(np.arange(2000), counts)], 2000, special=4)
+    exchange = words.draw(np.random.default_rng(0))
+    assert np.array_equal(np.sort(exchange), np.arange(2000))  # each stands for one
+    assert np.array_equal(exchange[:KEPT], np.arange(KEPT))
+    moved = np.abs(exchange - np.arange(2000))[KEPT:]
+    assert 0 < moved.mean() <= moved.max() <= BAND
+    assert (moved > 0).mean() > 0.98
+    assert not np.array_equal(exchange, words.draw(np.random.default_rng(1)))
+
+
+def test_a_grid_of_one_language_exchanges_the_same_words_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bloomz_haystack.training.shuffled_words.KEPT", 0)
+    rows = [row(number, [other for other in range(20) if other // 4 == number // 4]) for number in range(20)]
+    monolingual = {"language_pairs": {"english-english": 1.0}}
+    plain, shuffled = (objective(rows, share, **monolingual).batch(3).texts for share in (0.0, 1.0))
+    assert not np.array_equal(plain[0].context, shuffled[0].context)
+    for one, other in zip(plain, shuffled, strict=True):
+        assert other.context.tolist()[::2] == [1, 2]  # the marks stay
+        own = [int(question[0]) == int(one.context[1]) for question in one.questions]
+        assert own == [int(question[0]) == int(other.context[1]) for question in other.questions]
+        assert sum(own) == 1
+    across = {"language_pairs": {"english-french": 1.0}}
+    plain, shuffled = (objective(rows, share, **across).batch(3).texts for share in (0.0, 1.0))
+    assert all(np.array_equal(one.context, other.context) for one, other in zip(plain, shuffled, strict=True))
+
+
 def test_a_new_ranker_needs_its_shape() -> None:
-    with pytest.raises(ValueError, match="n_layer 3 and n_head 2"):
+    with pytest.raises(ValueError, match="n_layer >= 3 and n_head 2"):
         new_ranker(
             {"vocab_size": 9, "hidden_size": 32, "n_layer": 3, "n_head": 1}, torch.randn(9, 8), np.ones(9), (1, 2), 0
         )
@@ -178,6 +231,18 @@ def words_found(model: BloomForSequenceClassification, context: Sequence[int], q
     with torch.no_grad():
         logits = model(ids).logits[0]
     return float(logits[1] - logits[0])
+
+
+def test_a_layer_more_adds_nothing_at_first() -> None:
+    vectors = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
+    shape = {"vocab_size": 300, "hidden_size": 64, "n_layer": 4, "n_head": 2}
+    model = new_ranker(shape, vectors, np.linspace(-1, 1, 300), (1, 2), seed=0).eval()
+    pair = ([*range(20, 60), 260], [260, 270])
+    whole = words_found(model, *pair)
+    del model.transformer.h[2]
+    assert words_found(model, *pair) == pytest.approx(whole, abs=1e-4)
+    del model.transformer.h[1]  # negative control
+    assert abs(words_found(model, *pair) - whole) > 1e-2
 
 
 def test_a_new_ranker_saturates_and_minds_little_where_a_word_stands() -> None:
@@ -197,7 +262,7 @@ def test_a_new_ranker_saturates_and_minds_little_where_a_word_stands() -> None:
 
 def test_bm25_by_hand() -> None:
     passages = [np.array([5, 6, 6, 6]), np.array([5, 7]), np.array([8, 9, 9, 5])]
-    scores = Bm25(passages).scores([np.array([6, 6, 5]), np.array([9]), np.array([11, 4])])
+    scores = Bm25(passages, torch.device("cpu")).scores([np.array([6, 6, 5]), np.array([9]), np.array([11, 4])])
 
     def share(count: int, length: int, holding: int) -> float:
         idf = math.log(1 + (3 - holding + 0.5) / (holding + 0.5))
@@ -225,7 +290,7 @@ def test_negatives_come_from_vectors_and_from_words_in_turns(monkeypatch: pytest
         places = [next((n for n, ids in tokens.items() if list(text) == ids), 0) for text in texts]
         return near[places]
 
-    first, *_ = mining.mine(rows, encode, seed=0)
+    first, *_ = mining.mine(rows, encode, seed=0, most_rows=100)
     # By vectors 0 (itself), 2; by words 1, which holds 3 twice, and 4.
     assert [negative.group for negative in first.negatives] == [1, 2, 4]
-    assert mining.mine([], encode, seed=0) == []
+    assert mining.mine([], encode, seed=0, most_rows=100) == []

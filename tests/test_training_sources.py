@@ -55,6 +55,18 @@ def ids(rows: Rows) -> list[Any]:
     return [row.id for row in (*rows.train, *rows.validation)]
 
 
+def test_rows_of_some_origins_are_left_out(tmp_path: Path) -> None:
+    rows = [{**pair(number), "id": f"{('gpl', 'cc')[number % 2]}-{number}"} for number in range(40)]
+    sentences = [
+        {"source": name, "english": f"A {i}", "french": f"Un {i}"} for i, name in enumerate(["free", "kept"] * 9)
+    ]
+    path = write_lines(tmp_path / "rows.jsonl", [*rows, *sentences])
+    kept = read(path, leave_out=("gpl-", "free"))
+    assert {str(name)[:2] for name in ids(kept)} == {"cc", "No"}
+    assert len(ids(kept)) == 20 + 9
+    assert len(ids(read(path))) == 58
+
+
 def test_lines_gzip_parquet_and_a_folder_give_the_same_rows(tmp_path: Path) -> None:
     rows = [pair(number) for number in range(60)]
     plain = read(write_lines(tmp_path / "rows.jsonl", rows))

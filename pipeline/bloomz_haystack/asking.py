@@ -69,7 +69,7 @@ class Answerer:
         prefix_cache: str | None = None,
         prefix_cache_folder: Path | None = None,
         precision: Precision | None = None,
-        score_prior: float = 0.0,
+        score_prior: float | None = None,
         progress_bar: bool = False,
         wait: float = 30.0,
     ) -> None:
@@ -85,7 +85,7 @@ class Answerer:
         :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
         :param prefix_cache_folder: where it keeps them for the next question; None keeps them in memory.
         :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
-        :param score_prior: how much the retriever's scores count beside the ranker: see ``BloomzRanker``.
+        :param score_prior: how much the retriever's scores count beside the ranker; None: as its config.json says.
         :param progress_bar: show one on stderr while many candidates are ranked.
         :param wait: seconds that a question waits for another process that holds the store.
         :raises ValueError: if there is no store, a number is out of range, the model is not the store's, or it keeps no

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 FROM_STDIN = "-"
 RETRIEVER, RANKER = "tiny-fr-en-retriever", "tiny-fr-en-ranker"  # bundled; spelt here so that help needs no torch
-SCORE_PRIOR = 2.0  # of that ranker, as in benchmark/systems.yaml
 PUBLISHED = "--model cmarkea/bloomz-560m-retriever-v2 and --ranker cmarkea/bloomz-560m-reranking"
 
 Store = Annotated[Path, typer.Option("--store", help="Folder of the store.", show_default=False)]
@@ -210,8 +209,7 @@ def ask(
     score_prior: Annotated[
         float | None,
         typer.Option(
-            help="How much the retriever's scores count beside the ranker; default: "
-            f"{SCORE_PRIOR:g} with the bundled one, else 0.",
+            help="How much the retriever's scores count beside the ranker; default: as its config.json says.",
             show_default=False,
             **WEIGHT,
         ),
@@ -246,7 +244,7 @@ def ask(
             prefix_cache=prefix_cache,
             prefix_cache_folder=prefix_cache_folder,
             precision=precision,  # type: ignore[arg-type]  # checked above
-            score_prior=(SCORE_PRIOR if ranker == RANKER else 0.0) if score_prior is None else score_prior,
+            score_prior=score_prior,
             progress_bar=sys.stderr.isatty(),
             wait=wait,
         )

@@ -73,7 +73,7 @@ def ask_pipeline(
     progress_bar: bool = True,
     hybrid: bool = False,
     precision: Precision | None = None,
-    score_prior: float = 0.0,
+    score_prior: float | None = None,
 ) -> Pipeline:
     """Build the pipeline that answers a question with ranked passages.
 
@@ -89,7 +89,7 @@ def ask_pipeline(
     :param progress_bar: show one on stderr while the models load, and when many candidates are ranked.
     :param hybrid: search by words (BM25) and by vectors.
     :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
-    :param score_prior: how much the retriever's scores count beside the ranker: see ``BloomzRanker``.
+    :param score_prior: how much the retriever's scores count beside the ranker; None: as its config.json says.
     :returns: components ``embedder`` (input ``text``), ``retriever`` and ``ranker`` (input ``query``); give the
         question to both, and to ``retriever`` (input ``query``) if ``hybrid``.
     :raises ValueError: if a number is out of range.

@@ -98,9 +98,13 @@ def quality(
         bool, typer.Option("--question-first", help="Rankers by folder or Hub name read the question first.")
     ] = False,
     score_prior: Annotated[
-        float,
-        typer.Option(help="Rankers by folder or Hub name: weight of the first stage's scores, 0 or more.", **WEIGHT),
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            help="Rankers by folder or Hub name: weight of the first stage's scores; default: its own.",
+            show_default=False,
+            **WEIGHT,
+        ),
+    ] = None,
     french_squad: Annotated[
         str | None, typer.Option(help="French translation of SQuAD on the Hub, without --data.", show_default=False)
     ] = None,

@@ -6,6 +6,7 @@ through transformers. Knows no corpus.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from haystack_integrations.common.bloomz.checkpoint import (
     choose_placement,
     close_checkpoint,
     positive_label,
+    score_prior_of,
 )
 from haystack_integrations.common.bloomz.scorer import probabilities
 
@@ -45,6 +47,13 @@ class CrossEncoder(ABC):
         """
         self.ranker, self.files, self.batch_tokens = ranker, files, batch_tokens
         self.placement: Placement = choose_placement(device, precision=ranker.precision)
+
+    @property
+    def score_prior(self) -> float:
+        """How much the first stage's scores count: as the row says, else the model's own configuration."""
+        if self.ranker.score_prior is not None:
+            return self.ranker.score_prior
+        return score_prior_of(SimpleNamespace(**self.files.config))
 
     @property
     def fingerprint(self) -> str:

@@ -48,7 +48,7 @@ def rerank_passages(
     # All at once: what scores them computes a passage once for all its questions.
     alone = np.array(ranker.log_odds_many([question.text for question in questions], contexts, done))
     scores = ranking.candidate_scores[:, :candidates]
-    odds = with_score_prior(alone, np.where(np.isneginf(scores), 0, scores), ranker.ranker.score_prior)
+    odds = with_score_prior(alone, np.where(np.isneginf(scores), 0, scores), ranker.score_prior)
     gold = np.array([question.gold for question in questions])
     at_gold: npt.NDArray[np.bool_] = np.equal(seen, gold[:, None])
     own = probabilities(odds)[np.arange(len(gold)), at_gold.argmax(1)]

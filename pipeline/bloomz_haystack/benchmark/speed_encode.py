@@ -24,16 +24,16 @@ Vectors = npt.NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Vectors]
 INT8_TOLERANCE = 2e-2  # of a number of a unit vector, a tenth of the largest
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}  # of ours; a GPU is busy only with many
-BATCH_SIZES = (1, 8, 32)  # of SentenceTransformer.encode: the fastest is taken
+BATCH_SIZES = {"cpu": (1, 8, 32), "cuda": (8, 32, 128)}  # of SentenceTransformer.encode: the fastest is taken
 
 
 def passages_section(
-    checkpoint: Checkpoint, quantised: Checkpoint, folder: str, texts: list[str], layers: int, tolerance: float
+    checkpoint: Checkpoint, quantised: Checkpoint | None, folder: str, texts: list[str], layers: int, tolerance: float
 ) -> Section:
     """Compare the encoding of many passages.
 
     :param checkpoint: opened for "embed"; every way uses its weights.
-    :param quantised: the same in int8.
+    :param quantised: the same in int8; None leaves it out.
     :param folder: where they are, and the tokenizer.
     :param texts: B passages.
     :param layers: that every token goes through.
@@ -43,7 +43,7 @@ def passages_section(
     plain, device = load_plain(folder, checkpoint.placement, "embed"), checkpoint.placement.device.type
     ways = [
         Way("ours, packed", Encoder(checkpoint, batch_tokens=BATCH_TOKENS[device]).encode, ours=True),
-        Way("ours, int8", Encoder(quantised).encode, ours=True, tolerance=INT8_TOLERANCE),
+        *([Way("ours, int8", Encoder(quantised).encode, ours=True, tolerance=INT8_TOLERANCE)] if quantised else []),
         Way("model card: one padded batch", _card(plain, folder)),
         Way("HF feature-extraction, one by one", _feature_extraction(plain, folder)),
     ]
@@ -57,7 +57,7 @@ def passages_section(
 
 
 def questions_section(
-    checkpoint: Checkpoint, quantised: Checkpoint, folder: str, texts: list[str], layers: int, tolerance: float
+    checkpoint: Checkpoint, quantised: Checkpoint | None, folder: str, texts: list[str], layers: int, tolerance: float
 ) -> Section:
     """Compare the encoding of questions that come one at a time.
 
@@ -70,11 +70,11 @@ def questions_section(
     :returns: the section.
     """
     plain = load_plain(folder, checkpoint.placement, "embed")
-    ways = [
-        Way("ours", _one_by_one(Encoder(checkpoint).encode), ours=True),
-        Way("ours, int8", _one_by_one(Encoder(quantised).encode), ours=True, tolerance=INT8_TOLERANCE),
-        Way("model card", _one_by_one(_card(plain, folder))),
-    ]
+    ways = [Way("ours", _one_by_one(Encoder(checkpoint).encode), ours=True)]
+    if quantised:
+        int8 = _one_by_one(Encoder(quantised).encode)
+        ways.append(Way("ours, int8", int8, ours=True, tolerance=INT8_TOLERANCE))
+    ways.append(Way("model card", _one_by_one(_card(plain, folder))))
     missing: list[Missing] = []
     _add(onnx_way(plain, folder), ways, missing)
     section = _section(
@@ -152,4 +152,4 @@ def _sentence_transformer(model: PreTrainedModel, folder: str) -> list[Way]:
 
         return Way(f"SentenceTransformer.encode, batch {size}", encode, family="SentenceTransformer")
 
-    return [way(size) for size in BATCH_SIZES]
+    return [way(size) for size in BATCH_SIZES[model.device.type]]

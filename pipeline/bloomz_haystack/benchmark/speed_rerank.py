@@ -21,18 +21,18 @@ from haystack_integrations.common.bloomz.scorer import Scorer
 from .machine_limits import bloom_work
 from .random_bloom import load_plain
 from .speed import Missing, Section, Way
+from .speed_encode import BATCH_SIZES, BATCH_TOKENS
 
 LogOdds = npt.NDArray[np.float32]
 Score = Callable[[Sequence[str]], LogOdds]
 STORE_BYTES = 2**33  # room for every candidate
 # Of the log-odds, which are below one on random weights.
 FLOAT16_TOLERANCE, INT8_TOLERANCE = 1e-3, 5e-2
-BATCH_SIZES = (1, 8, 32)  # of CrossEncoder.predict: the fastest is taken
 
 
 def rerank_section(
     checkpoint: Checkpoint,
-    quantised: Checkpoint,
+    quantised: Checkpoint | None,
     folder: str,
     question: str,
     contexts: list[str],
@@ -42,7 +42,7 @@ def rerank_section(
     """Compare the scoring of one question's candidates.
 
     :param checkpoint: opened for "rank"; every way uses its weights.
-    :param quantised: the same in int8.
+    :param quantised: the same in int8; None leaves it out.
     :param folder: where they are, and the tokenizer.
     :param question: one.
     :param contexts: K candidates.
@@ -50,12 +50,12 @@ def rerank_section(
     :param tolerance: largest difference between two log-odds.
     :returns: the section.
     """
-    plain = load_plain(folder, checkpoint.placement, "rank")
+    plain, device = load_plain(folder, checkpoint.placement, "rank"), checkpoint.placement.device.type
     ways = [
-        Way("ours, packed", _scorer(checkpoint, question), ours=True),
+        Way("ours, packed", _scorer(checkpoint, question, BATCH_TOKENS[device]), ours=True),
         Way("ours, prefix cache, cold", _cold(checkpoint, question), ours=True),
         *_warm(checkpoint, quantised, question, contexts, tolerance),
-        Way("ours, int8", _scorer(quantised, question), ours=True, tolerance=INT8_TOLERANCE),
+        *([Way("ours, int8", _scorer(quantised, question), ours=True, tolerance=INT8_TOLERANCE)] if quantised else []),
         Way("HF text-classification, one by one", _text_classification(plain, folder, question)),
     ]
     missing = []
@@ -71,8 +71,8 @@ def rerank_section(
     return Section("rerank", title, "candidates", contexts, ways, missing, tokens, work, tolerance)
 
 
-def _scorer(checkpoint: Checkpoint, question: str) -> Score:
-    scorer = Scorer(checkpoint)
+def _scorer(checkpoint: Checkpoint, question: str, batch_tokens: int = BATCH_TOKENS["cpu"]) -> Score:
+    scorer = Scorer(checkpoint, batch_tokens=batch_tokens)
     return lambda contexts: scorer.score(question, contexts)
 
 
@@ -89,14 +89,15 @@ def _cold(checkpoint: Checkpoint, question: str) -> Score:
 
 
 def _warm(
-    checkpoint: Checkpoint, quantised: Checkpoint, question: str, contexts: list[str], tolerance: float
+    checkpoint: Checkpoint, quantised: Checkpoint | None, question: str, contexts: list[str], tolerance: float
 ) -> list[Way]:
     """Every context is kept before the clock starts."""
     settings: list[tuple[str, Checkpoint, StoreDtype, float]] = [
         ("float32", checkpoint, "float32", tolerance),
-        ("float16", checkpoint, "float16", FLOAT16_TOLERANCE),
-        ("float16, int8 linears", quantised, "float16", INT8_TOLERANCE),
+        ("float16", checkpoint, "float16", max(FLOAT16_TOLERANCE, tolerance)),
     ]
+    if quantised:
+        settings.append(("float16, int8 linears", quantised, "float16", INT8_TOLERANCE))
     ways = []
     for name, opened, store_dtype, allowed in settings:
         scorer = Scorer(opened, prefix_settings=PrefixSettings(STORE_BYTES, store_dtype=store_dtype))
@@ -148,4 +149,4 @@ def _cross_encoder(plain: PreTrainedModel, folder: str, question: str) -> list[W
 
         return Way(f"CrossEncoder.predict, batch {size}", score, family="CrossEncoder")
 
-    return [way(size) for size in BATCH_SIZES]
+    return [way(size) for size in BATCH_SIZES[device.type]]

@@ -65,7 +65,7 @@ class Ranker:
     context_first: bool = True  # the Bloomz rerankers' order; most others put the question first
     max_length: int | None = None  # tokens of a pair; None: the model's own
     precision: Precision | None = None  # Bloom only: "int8" for linears of 8 bits
-    score_prior: float = 0.0  # weight of the first stage's scores, as in BloomzRanker
+    score_prior: float | None = None  # weight of the first stage's scores; None: as the model's config.json says
 
 
 class Choice(NamedTuple):
@@ -165,7 +165,7 @@ def choose_ranker(
     context_first: bool = True,
     max_length: int | None = None,
     precision: Precision | None = None,
-    score_prior: float = 0.0,
+    score_prior: float | None = None,
 ) -> Ranker:
     """Turn what was typed into a ranker.
 
@@ -174,7 +174,7 @@ def choose_ranker(
     :param context_first: of a folder or Hub name: whether the context comes before the question in the pair.
     :param max_length: likewise, tokens of a pair; None: the model's own.
     :param precision: likewise, "int8" for linears of 8 bits.
-    :param score_prior: likewise, how much the scores of the first stage count.
+    :param score_prior: likewise, how much the scores of the first stage count; None: as its config.json says.
     :returns: the ranker.
     :raises ValueError: listing the known names, for a name that is none of these.
     """
@@ -224,7 +224,7 @@ def _entry(kind: type[Entry], path: Path, name: str, given: object) -> Entry:
 
 def _fault(key: str, value: object) -> str | None:
     """What the value of a key should have been, or None where it is right."""
-    optional = key in ("revision", "pooling", "max_length", "precision", "fusion")
+    optional = key in ("revision", "pooling", "max_length", "precision", "fusion", "score_prior")
     if value is None and optional:
         return None
     if key in _CHOICES:

@@ -80,11 +80,11 @@ class TokenBag(nn.Module):
         :param texts: B arrays of at least one token id, without special tokens.
         :returns: (B, H - RESERVED), of any length.
         """
-        lengths = np.asarray([len(ids) for ids in texts])
-        ids = np.concatenate(texts)
-        tokens = torch.from_numpy(ids)
-        weights = torch.exp(self.log_weights[tokens] + torch.from_numpy(place_weights(ids, lengths)))
-        starts = torch.from_numpy(np.cumsum(lengths) - lengths)
+        device = self.vectors.weight.device
+        lengths = torch.tensor([len(ids) for ids in texts], device=device)
+        tokens = torch.from_numpy(np.concatenate(texts)).to(device)
+        weights = torch.exp(self.log_weights[tokens] + place_weights(tokens, lengths))
+        starts = lengths.cumsum(0) - lengths
         return F.embedding_bag(tokens, self.vectors.weight, starts, mode="sum", per_sample_weights=weights)
 
     def bloom(self) -> BloomModel:
@@ -92,29 +92,30 @@ class TokenBag(nn.Module):
 
         :returns: a model whose last token computes the same sum, up to a positive factor.
         """
-        return write_bloom(self._shape, self.vectors.weight, self.log_weights, NOVELTY_GAIN)
+        return write_bloom(self._shape, self.vectors.weight.cpu(), self.log_weights.cpu(), NOVELTY_GAIN)
 
 
-def place_weights(ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Give the part of each token's logarithmic weight that depends on what stands before it.
+def place_weights(ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Return the part of each token's logarithmic weight that depends on what stands before it.
 
-    :param ids: (T,) token ids of B texts, end to end.
-    :param lengths: (B,) tokens of each text.
-    :returns: (T,) ``NOVELTY_GAIN`` x novelty + ALiBi, 0 at the last place, in nats.
+    :param ids: (T,) int64 token ids of B texts, end to end.
+    :param lengths: (B,) int64 tokens of each text.
+    :returns: (T,) float32 ``NOVELTY_GAIN`` x novelty + ALiBi, 0 at the last place, in nats; on the device of ``ids``.
 
-    >>> place_weights(np.array([7, 7, 8]), np.array([3])).astype(float).round(1).tolist()
+    >>> [round(weight, 1) for weight in place_weights(torch.tensor([7, 7, 8]), torch.tensor([3])).tolist()]
     [3.7, 2.5, 3.7]
     """
-    ends = np.cumsum(lengths)
-    place = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)
-    # Tokens of the same text and kind side by side, in the order of the text: a running sum within each group.
-    text = np.repeat(np.arange(len(lengths)), lengths)
-    order = np.lexsort((place, ids, text))
-    attention = np.exp((place[order] + 1) * ALIBI_SLOPE)  # of a like, over that of the start of the text
-    running = np.cumsum(attention)
-    fresh = np.flatnonzero(np.diff(ids[order], prepend=-1) | np.diff(text[order], prepend=-1))
-    before = np.repeat(running[fresh] - attention[fresh], np.diff(fresh, append=len(ids)))
-    novelty = np.empty(len(ids))
+    starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    place = torch.arange(len(ids), device=ids.device) - starts
+    # Equal tokens of a text side by side, in the order of the text: a running sum within each group.
+    key = starts * (ids.max() + 1) + ids
+    order = torch.argsort(key, stable=True)
+    attention = torch.exp((place[order] + 1).double() * ALIBI_SLOPE)  # of a like, over that of the start of the text
+    running = attention.cumsum(0)
+    fresh = torch.ones_like(order, dtype=torch.bool)
+    fresh[1:] = key[order].diff() != 0
+    before = (running - attention)[fresh][fresh.cumsum(0) - 1]
+    novelty = torch.empty_like(attention)
     novelty[order] = 1 / (1 + running - before)
-    alibi = (place - np.repeat(lengths - 1, lengths)) * ALIBI_SLOPE
-    return (NOVELTY_GAIN * novelty + alibi).astype(np.float32)
+    alibi = (place - torch.repeat_interleave(lengths - 1, lengths)) * ALIBI_SLOPE
+    return (NOVELTY_GAIN * novelty + alibi).float()

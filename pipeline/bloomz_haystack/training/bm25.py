@@ -16,10 +16,11 @@ class Bm25:
     Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with Lucene's idf.
     """
 
-    def __init__(self, passages: Sequence[TokenIds]) -> None:
+    def __init__(self, passages: Sequence[TokenIds], device: torch.device) -> None:
         """Count.
 
         :param passages: token ids of each.
+        :param device: where scores are computed.
         """
         held = [np.unique(ids, return_counts=True) for ids in passages]
         tokens, counts = (np.concatenate(parts) for parts in zip(*held, strict=True))
@@ -28,12 +29,16 @@ class Bm25:
         frequency = np.bincount(tokens)
         idf = np.log(1 + (len(passages) - frequency + 0.5) / (frequency + 0.5))
         shares = counts * (K1 + 1) / (counts + K1 * (1 - B + B * lengths / lengths.mean())[passage])
-        self._weights = torch.sparse_coo_tensor(
-            torch.from_numpy(np.stack([passage, tokens])),
-            torch.from_numpy((idf[tokens] * shares).astype(np.float32)),
-            (len(passages), len(frequency)),
-            check_invariants=False,  # said, or torch warns that it does not check
-        ).coalesce()
+        self._weights = (
+            torch.sparse_coo_tensor(
+                torch.from_numpy(np.stack([passage, tokens])),
+                torch.from_numpy((idf[tokens] * shares).astype(np.float32)),
+                (len(passages), len(frequency)),
+                check_invariants=False,  # said, or torch warns that it does not check
+            )
+            .coalesce()
+            .to(device)
+        )
 
     def scores(self, questions: Sequence[TokenIds]) -> torch.Tensor:
         """Score every passage for each question.
@@ -45,4 +50,4 @@ class Bm25:
         for place, ids in enumerate(questions):
             known = np.asarray(ids)[np.asarray(ids) < len(asked)]
             asked[known, place] = 1.0
-        return torch.sparse.mm(self._weights, asked).T
+        return torch.sparse.mm(self._weights, asked.to(self._weights.device)).T

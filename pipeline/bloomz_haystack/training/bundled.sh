@@ -1,15 +1,18 @@
 #!/bin/sh
-# From the data to both bundled models, in half an hour of one CPU core: sh bundled.sh DATA OUT
-# DATA is the folder of the five training sets that the YAML files name. Each model is written to OUT, then takes its
-# place in the package: the ranker starts from the vocabulary and the token vectors of the retriever that stands there.
+# From the data to both bundled models: sh bundled.sh DATA OUT
+# DATA is the folder of the training sets that the YAML files name. Each model is written to OUT, then takes its place in
+# the package: the ranker starts from the vocabulary and the token vectors of the retriever that stands there.
+# The retriever takes half an hour of one CPU core, to the same bytes each time; the ranker three minutes of a large GPU,
+# and would take a day of a CPU. PYTHON: the Python to run.
 set -eu
 BLOOMZ_DATA=$(cd "$1" && pwd)
 export BLOOMZ_DATA
+python=${PYTHON:-python}
 recipes=$(cd "$(dirname "$0")" && pwd)
-bundled=$(python -c "from haystack_integrations.common.bloomz.checkpoint import BUNDLED_FOLDER; print(BUNDLED_FOLDER)")
+bundled=$("$python" -c "from haystack_integrations.common.bloomz.checkpoint import BUNDLED_FOLDER; print(BUNDLED_FOLDER)")
 for kind in retriever ranker; do
     name=tiny-fr-en-$kind
-    bloomz train "$kind" --config "$recipes/$name.yaml" --out "$2/$name"
+    "$python" -m bloomz_haystack.training.train "$kind" --config "$recipes/$name.yaml" --out "$2/$name"
     for file in config.json model.safetensors tokenizer.json tokenizer_config.json training.json; do
         cp "$2/$name/$file" "$bundled/$name/$file"
     done

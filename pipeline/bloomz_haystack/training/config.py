@@ -26,6 +26,7 @@ class Source:
 
     path: str  # file, folder, or name of a data set on the Hub
     weight: float = 1.0
+    leave_out: tuple[str, ...] = ()  # rows whose "source", or else "id", begins with one of these
     stream: bool = False  # never hold all of it in memory; what is on the Hub is always streamed
     licence: str = ""  # told in the model card
 
@@ -38,6 +39,7 @@ class DataConfig:
     validation: tuple[Source, ...] = ()  # measured at each save, instead of rows held out of the sources
     max_length: int = 256  # tokens kept of a text
     negatives: int = 10  # hardest negatives used of a row
+    mined_rows: int = 12_000  # ranker: rows of a source that negatives are found for, an even sample, where it has none
     false_negative: float = 0.8  # a negative scored at or above it answers too: dropped
     language_pairs: dict[str, float] = field(default_factory=dict)  # weight of question-passage; none given: uniform
     single_source: bool = False  # all pairs of a step from one source: its passages are harder negatives
@@ -73,6 +75,7 @@ class LossConfig:
     temperature: float = 0.07  # retriever: where the learnt one starts
     negatives_per_positive: int = 3  # ranker: drawn from a row's negatives
     grid: int = 0  # ranker: n > 1 scores the questions of n neighbouring rows against the passages of all n instead
+    shuffled_words: float = 0.0  # share of grids of one language whose words are exchanged (shuffled_words.py)
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,16 @@ class RunConfig:
     steps: int = 1000  # optimiser steps
     batch_size: int = 256  # questions (ranker: pairs) a step, over all processes
     chunk_tokens: int = 16_384  # computed together: bounds the memory of the activations
+    workers: int = 0  # processes that draw batches ahead, for a GPU that would wait; the batches stay the same
     gradient_cache: bool = True  # compute each chunk twice, keep its activations once; False keeps those of all chunks
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matrix products; auto: bfloat16 on a GPU
     seed: int = 0
     start_share: float = 0.0  # of the weights it started from in those measured and saved (WiSE-FT, arXiv 2109.01903)
     calibrate: bool = False  # ranker: log-odds scaled and shifted to be probabilities on held-out rows (calibration.py)
+    calibration: tuple[float, ...] = ()  # ranker: scale and shift of the log-odds, instead of fitting them
+    score_prior: float = (
+        0.0  # ranker: written into config.json, for BloomzRanker: how much the retriever's scores count
+    )
     weights: Literal["float16", "float8_e4m3fn"] = "float16"  # of the matrices that are saved
     save_every: int = 500  # steps between validations and saves
     tensorboard: bool = True
@@ -174,8 +182,15 @@ def _checked(path: Path, config: TrainConfig) -> TrainConfig:
         raise ValueError(f"{path}: 'data.sources' must list at least one source, as - path: FILE (or give --data)")
     if bool(model.base) == bool(model.shape):
         raise ValueError(f"{path}: give either 'model.base' (a checkpoint; or --base) or 'model.shape' (a new model)")
+    if config.run.workers > 1 and any(source.stream or is_on_hub(source.path) for source in data.sources):
+        raise ValueError(
+            f"{path}: run.workers must be at most 1 with a source that is streamed: each would read it all"
+        )
     if config.loss.grid == 1:
         raise ValueError(f"{path}: loss.grid must be 0 (no grids) or at least 2 rows, but got 1")
+    told = config.run.calibration
+    if told and not (len(told) == 2 and told[0] > 0):
+        raise ValueError(f"{path}: run.calibration must be a scale > 0 and a shift, but got {list(told)}")
     if config.run.start_share >= 1:
         raise ValueError(
             f"{path}: run.start_share must be below 1 (1 would save the start), but got {config.run.start_share:g}"
@@ -251,7 +266,8 @@ def _number(where: str, kind: type[int] | type[float], value: object) -> float:
         number = float(value) if isinstance(value, str) else value
     except ValueError:
         number = None
-    least = 1 if where.rsplit(" ", 1)[-1] in _AT_LEAST_ONE else 0
+    name = where.rsplit(" ", 1)[-1]
+    least = 1 if name in _AT_LEAST_ONE else -math.inf if name.startswith("calibration[") else 0
     if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < math.inf:
         number = None
     if number is None or kind(number) != number:

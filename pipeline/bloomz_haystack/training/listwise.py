@@ -22,6 +22,7 @@ from .ranker import ranking_figures
 from .rows import Row
 from .sampling import RowSampler
 from .shared_prefix import Asked, states_of_asked
+from .shuffled_words import ShuffledWords
 
 SENTENCES = (4, 10)  # of a parallel source joined to a passage: one alone would be found by its length
 VALIDATION_GRIDS = 32
@@ -64,6 +65,10 @@ class ListwiseObjective:
         self._sampler, self._template, self._config = sampler, template, config
         self._near = Neighbours(rows)
         self._sentences = [row for row in rows if row.parallel]
+        passages = [ids for row in rows for ids in row.positives.values()] if config.loss.shuffled_words else []
+        special = 1 + max(*template.before, *template.between, *template.after, 3)
+        vocabulary = model.config.vocab_size
+        self._shuffled = ShuffledWords(passages, vocabulary, special) if passages else None
         rng = sampler.rng(0)
         seeds = [held_out[i] for i in rng.permutation(len(held_out))]
         self._held_out = self._grids(seeds[: 2 * VALIDATION_GRIDS], Neighbours(held_out), rng)
@@ -143,6 +148,9 @@ class ListwiseObjective:
         passages = [item.passage for item in drawn]
         if rows[0].parallel:
             passages = [self._among_others(passage, languages[1], rng) for passage in passages]
+        elif self._shuffled and languages[0] == languages[1] and rng.random() < self._config.loss.shuffled_words:
+            exchange = self._shuffled.draw(rng)
+            questions, passages = ([exchange[ids] for ids in texts] for texts in (questions, passages))
         return [Asked(np.concatenate([before, passage, between]).astype(np.int64), questions) for passage in passages]
 
     def _among_others(self, sentence: TokenIds, language: str, rng: np.random.Generator) -> TokenIds:

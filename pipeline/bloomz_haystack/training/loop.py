@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from .ahead import batches
 from .config import OptimizerConfig, TrainConfig, dump_config
 from .grad_cache import Compute, backward, compute_in_chunks
 from .logbook import Logbook
@@ -92,16 +93,21 @@ def fit(
     done = load_state(state) if resume else Progress()
     compute = _in_precision(objective, config, team)
     objective.model.train()
+    drawn = batches(objective.batch, done.step, config.run.steps, config.run.workers)
+    began = time.perf_counter()
     with Logbook(out, done.step, config.run, team.leads) as log:
-        for step in range(done.step, config.run.steps):
-            figures = _step(step, objective, compute, config, team)
+        for step, batch in enumerate(drawn, start=done.step):
+            figures = _step(batch, objective, compute, config, team)
             if not all(map(math.isfinite, figures.values())):
                 raise DivergedError(_diverged(step, figures, out))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
             objective.after_step()
-            log.step(step + 1, figures)
+            now = time.perf_counter()
+            tokens = sum(len(ids) for ids in batch.texts)
+            log.step(step + 1, {**figures, "tokens_per_second": tokens / (now - began)})
+            began = now
             if (step + 1) % config.run.save_every == 0 or step + 1 == config.run.steps:
                 with _mixed(objective.model, start, config.run.start_share):
                     found = objective.validate(partial(_measure, compute, objective.width, config, team))
@@ -117,10 +123,8 @@ def fit(
         end_state(out)
 
 
-def _step(step: int, objective: Objective, compute: Compute, config: TrainConfig, team: Team) -> dict[str, float]:
+def _step(batch: Batch, objective: Objective, compute: Compute, config: TrainConfig, team: Team) -> dict[str, float]:
     """Leave the gradients of a step in the parameters; give its figures."""
-    began = time.perf_counter()
-    batch = objective.batch(step)
     loss = backward(
         compute,
         lambda outputs: objective.loss(outputs, batch),
@@ -136,9 +140,7 @@ def _step(step: int, objective: Objective, compute: Compute, config: TrainConfig
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
         team.sum(weight.grad for weight in weights if weight.grad is not None)
     norm = nn.utils.clip_grad_norm_(weights, config.optimizer.max_grad_norm)
-    figures = {"loss": float(loss), **objective.figures(), "grad_norm": float(norm)}
-    tokens = sum(len(ids) for ids in batch.texts)
-    return {**figures, "tokens_per_second": tokens / (time.perf_counter() - began)}
+    return {"loss": float(loss), **objective.figures(), "grad_norm": float(norm)}
 
 
 def _diverged(step: int, figures: dict[str, float], out: Path) -> str:

@@ -16,27 +16,28 @@ from .rows import Negative, Row, Sides
 
 DEPTH = 16  # negatives come from the first ranks of either search
 BLOCK = 1024  # questions scored together: bounds the score matrix
-MOST_ROWS = 12_000  # of a source: an even sample of it is mined and trained on
 
 Encode = Callable[[Sequence[TokenIds]], torch.Tensor]
 
 
-def mine(rows: Sequence[Row], encode: Encode, seed: int) -> list[Row]:
+def mine(rows: Sequence[Row], encode: Encode, seed: int, most_rows: int) -> list[Row]:
     """Find the hard negatives of each row within its own source.
 
     :param rows: with token ids; rows without a question are asked by their passage's first tokens.
     :param encode: token ids -> (B, H) vectors.
     :param seed: of the sample and of the languages.
+    :param most_rows: size of the sample.
     :returns: the sampled rows, each with up to twice ``DEPTH`` negatives: passages of other rows that rank high by
         vectors or by words, best first, in turns.
     """
     if not rows:
         return []
     rng = np.random.default_rng(seed)
-    sample = [rows[i] for i in np.sort(rng.choice(len(rows), size=min(MOST_ROWS, len(rows)), replace=False))]
+    sample = [rows[i] for i in np.sort(rng.choice(len(rows), size=min(most_rows, len(rows)), replace=False))]
     pool = list({row.group: row for row in sample}.values())
     passages, questions = [_any(row.positives, rng) for row in pool], [_question(row, rng) for row in sample]
-    vectors, asked, words = _unit(encode(passages)), _unit(encode(questions)), Bm25(passages)
+    vectors, asked = _unit(encode(passages)), _unit(encode(questions))
+    words = Bm25(passages, vectors.device)
     mined = []
     for start in range(0, len(sample), BLOCK):
         block = slice(start, start + BLOCK)

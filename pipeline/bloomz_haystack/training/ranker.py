@@ -15,7 +15,7 @@ from haystack_integrations.common.bloomz.forward import last_hidden_states
 from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
-from .calibration import calibration
+from .calibration import KEYS, calibration
 from .config import TrainConfig
 from .grad_cache import Compute
 from .losses import pair_cross_entropy
@@ -119,4 +119,6 @@ def ranking_figures(
     :returns: ``validation_mrr``, ``validation_top1`` and, if the run is to calibrate, ``calibration.KEYS``.
     """
     figures = {"validation_mrr": float((1 / ranks).mean()), "validation_top1": float((ranks == 1).mean())}
+    if config.run.calibration:
+        return figures | dict(zip(KEYS, config.run.calibration, strict=True))
     return figures | (calibration(first, ranks == 1) if config.run.calibrate else {})

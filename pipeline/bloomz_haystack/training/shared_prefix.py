@@ -9,10 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import BloomModel
 
 from haystack_integrations.common.bloomz.attention import alibi_slopes, packed_attention
@@ -97,10 +95,9 @@ class _Layout:
 
 def _rows(batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Row in the pack of each token of each text, texts beside each other; and which of these are tokens."""
-    bounds = batch.cu_seqlens.tolist()
-    spans = [torch.arange(start, stop) for start, stop in pairwise(bounds)]
-    rows = pad_sequence(spans, batch_first=True, padding_value=-1).to(batch.input_ids.device)
-    return rows.clamp(min=0), rows >= 0
+    starts, ends = batch.cu_seqlens[:-1, None].long(), batch.cu_seqlens[1:, None].long()
+    rows = starts + torch.arange(batch.max_seqlen, device=starts.device)
+    return rows.clamp(max=int(batch.input_ids.shape[0]) - 1), rows < ends
 
 
 def _attend(

@@ -50,11 +50,15 @@ def read_rows(source: Source, seed: int = 0) -> Rows:
     """
     rows = Rows(source)
     if source.stream or is_on_hub(source.path):
-        epoch = _epoch_of(source.path, seed)
+        whole = _epoch_of(source.path, seed)
+
+        def epoch(number: int) -> Iterator[Entry]:
+            return _without(source.leave_out, whole(number))
+
         rows.stream = partial(_endless, epoch, source.path)
         first: Iterable[Row] = islice(good_rows(epoch(0), source.path, rows.bad), SAMPLE)
     else:
-        first = good_rows(entries(Path(source.path)), source.path, rows.bad)
+        first = good_rows(_without(source.leave_out, entries(Path(source.path))), source.path, rows.bad)
     for row in first:
         (rows.validation if _held_out(row) else rows.train).append(row)
     for bad in rows.bad[:NAMED]:
@@ -91,6 +95,14 @@ def good_rows(entries: Iterable[Entry], name: str, bad: list[str], *, whole: boo
             continue
         yield row
     judge()
+
+
+def _without(left_out: Sequence[str], entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Leave out the rows of some origins, e.g. those whose licence does not suit."""
+    for place, values in entries:
+        origin = str(values.get("source") or values.get("id")) if isinstance(values, dict) else ""
+        if not origin.startswith(tuple(left_out)):
+            yield place, values
 
 
 def entries(path: Path) -> Iterator[Entry]:

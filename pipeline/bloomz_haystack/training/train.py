@@ -115,6 +115,8 @@ def prepare_ranker(config: TrainConfig, team: Team) -> Prepared:
     sources = _tokenized([read_rows(source, config.run.seed) for source in config.data.sources], tokenizer, config)
     sources = [_with_negatives(rows, config, team) for rows in sources]
     model = start_ranker(config, sources, tokenizer).to(team.device)
+    if config.run.score_prior:
+        model.config.score_prior = config.run.score_prior
     sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
     held_out = [row for row in _held_out(sources, tokenizer, config) if sampler.hardest(row)]
     template = pair_template(tokenizer)
@@ -169,7 +171,9 @@ def _with_negatives(rows: Rows, config: TrainConfig, team: Team) -> Rows:
                 "model that finds them"
             )
         vectors = negative_finder(config.model.retriever, config.run.chunk_tokens, team)
-        train, validation = (mine(part, vectors, config.run.seed) for part in (rows.train, rows.validation))
+        train, validation = (
+            mine(part, vectors, config.run.seed, config.data.mined_rows) for part in (rows.train, rows.validation)
+        )
         rows = replace(rows, train=train, validation=validation)
     return replace(rows, train=[row for row in rows.train if row.negatives])
 
@@ -185,7 +189,7 @@ def negative_finder(retriever: str, chunk_tokens: int, team: Team) -> Encode:
     """
     model = load_body(retriever)
     try:
-        return torch.no_grad()(TokenBag.of(model))
+        return torch.no_grad()(TokenBag.of(model).to(team.device))
     except ValueError:
         compute = partial(embed, model.to(team.device), template=text_template(load_tokenizer(retriever)))
         return partial(compute_in_chunks, compute, width=model.config.hidden_size, chunk_tokens=chunk_tokens, team=team)

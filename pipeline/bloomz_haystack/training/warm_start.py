@@ -1,6 +1,7 @@
 """Token vectors and idf -> a new cross-encoder that already ranks about as BM25 does, across two languages too.
 
-Three layers, two heads; the second head's ALiBi slope is the flattest, 1/256. What is written into the weights:
+Two heads; the second head's ALiBi slope is the flattest, 1/256. Three layers, and more before the last that add nothing
+at first. What is written into the weights:
 
 (1) Second head: tokens look for the begin-of-text mark, which tells them how far they stand from it, and for the
     separator, which tells the question's tokens what they are. First head (slope 1/16): each token averages the words
@@ -52,7 +53,7 @@ def new_ranker(
 ) -> BloomForSequenceClassification:
     """Build a cross-encoder that counts the question's words found in the context.
 
-    :param shape: ``vocab_size``, ``hidden_size``, ``n_layer`` (3), ``n_head`` (2).
+    :param shape: ``vocab_size``, ``hidden_size``, ``n_layer`` (3, or more: silent at first), ``n_head`` (2).
     :param token_vectors: (V, H') of a trained retriever of the same vocabulary; reduced to the free coordinates.
     :param log_idf: (V,) natural logarithm of each token's inverse document frequency.
     :param marks: the tokens that begin a pair and that part context and question.
@@ -60,15 +61,20 @@ def new_ranker(
     :returns: a model in float32 whose LABEL_1 means relevant.
     :raises ValueError: for another number of layers or heads.
     """
-    if (shape["n_layer"], shape["n_head"]) != (3, 2):
-        raise ValueError(f"a new ranker has n_layer 3 and n_head 2, but got {shape}: see warm_start.py")
+    if shape["n_layer"] < 3 or shape["n_head"] != 2:
+        raise ValueError(f"a new ranker has n_layer >= 3 and n_head 2, but got {shape}: see warm_start.py")
     torch.manual_seed(seed)
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
     model = BloomForSequenceClassification(BloomConfig(**shape, **special, num_labels=2, use_cache=False))
     body, spread = model.transformer, float(log_idf.std())
     with torch.no_grad():
         body.word_embeddings.weight.copy_(_token_vectors(shape, token_vectors, log_idf, marks))
-        (local, marks_head), (_, like), (_, last) = ([_Head(layer, head) for head in range(2)] for layer in body.h)
+        for layer in body.h[2:-1]:
+            layer.self_attention.dense.weight.zero_()
+            layer.mlp.dense_4h_to_h.weight.zero_()
+        (local, marks_head), (_, like), (_, last) = (
+            [_Head(layer, head) for head in range(2)] for layer in (*body.h[:2], body.h[-1])
+        )
         _find_marks(marks_head)
         _average_before(local, spread)
         _find_like(like, _likeness(shape))

@@ -60,10 +60,12 @@ def pack(token_ids: Sequence[npt.NDArray[np.int64]]) -> PackedBatch:
     lengths = [len(ids) for ids in token_ids]
     if not lengths or min(lengths) == 0:
         raise ValueError(f"every text needs at least one token, but got lengths {lengths[:8]}")
+    cu_seqlens = np.cumsum([0, *lengths], dtype=np.int32)
+    positions = np.arange(cu_seqlens[-1]) - np.repeat(cu_seqlens[:-1], lengths)
     return PackedBatch(
         input_ids=torch.from_numpy(np.concatenate(token_ids)),
-        positions=torch.cat([torch.arange(length, dtype=torch.float32) for length in lengths]),
-        cu_seqlens=torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
+        positions=torch.from_numpy(positions.astype(np.float32)),
+        cu_seqlens=torch.from_numpy(cu_seqlens),
         max_seqlen=max(lengths),
         runs=[Run(len(list(group)), length) for length, group in groupby(lengths)],
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .checkpoint import Checkpoint, CheckpointError, positive_label
+from .checkpoint import Checkpoint, CheckpointError, positive_label, score_prior_of
 from .encoder import Places, Progress, Vectors, last_states_in_batches, warn_truncated
 from .prefix_batches import Pieces, PrefixBatches, PrefixSettings
 from .tokens import TokenIds, TokenizedPairs, tokenize_contexts, tokenize_pairs
@@ -51,6 +51,7 @@ class Scorer:
             raise CheckpointError(
                 f"the classification head of {checkpoint.name!r} is not finite: its weights are broken"
             )
+        self.score_prior = score_prior_of(checkpoint.model.config)
         self._pad_token = checkpoint.model.config.pad_token_id
         self.prefixes = PrefixBatches(checkpoint, batch_tokens, prefix_settings) if prefix_settings else None
 

@@ -66,7 +66,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         prefix_cache: int | str | None = None,
         prefix_cache_folder: str | PathLike[str] | None = None,
         prefix_cache_dtype: StoreDtype = "float16",
-        score_prior: float = 0.0,
+        score_prior: float | None = None,
         truncate: bool = True,
         merge_copies: bool = False,
     ) -> None:
@@ -104,8 +104,9 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :param prefix_cache_dtype: "float16", "int8" (half the bytes, probabilities within 0.01) or "float32".
         :param score_prior: how much the scores count with which the documents come: the log-odds of each are lowered
             by ``score_prior * (1 - score / best)``, where best is the highest and none counts below 0; nothing is if
-            best <= 0. 0, as the published models were measured, leaves the ranker alone; 2 suits the bundled one,
-            which knows less than the retrievers before it, and after BM25 alone gains most.
+            best <= 0. None takes what the model's ``config.json`` says: the published models say nothing, which is
+            0 and leaves the ranker alone; the bundled one knows less than the retrievers before it, and says 4.9. Where
+            None meets a document without a score, nothing is lowered.
         :param truncate: a question too long for the model loses its end, with one warning; False raises.
         :param merge_copies: give the same text once, in its best place; ``top_k`` counts distinct texts. The other
             places stand in the document's meta ``copies``, a list of their metas with their ``id``.
@@ -232,16 +233,23 @@ class BloomzRanker(EngineHolder["Scorer"]):
     def _scores(self, query: str, documents: list[Document], scale_score: bool) -> np.ndarray:
         from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior
 
-        incoming = _incoming_scores(documents) if self.score_prior else None
+        if self.score_prior:
+            _check_scores(documents)  # before the work
         question = self.query_prefix + plain_text(query) + self.query_suffix
         contexts = self._contexts(documents)
         scorer = self._warm_engine()
         hidden = not self.progress_bar or len(contexts) <= LONG_RERANK
         with tqdm(total=len(contexts), desc="Ranking documents", unit="doc", disable=hidden) as bar:
             log_odds = scorer.score(question, contexts, progress=bar.update)
-        if incoming is not None:
-            log_odds = with_score_prior(log_odds, incoming, self.score_prior)
+        log_odds = with_score_prior(log_odds, *self._prior(documents, scorer))
         return probabilities(log_odds) if scale_score else log_odds
+
+    def _prior(self, documents: list[Document], scorer: "Scorer") -> tuple[np.ndarray, float]:
+        """Return the scores that the documents came with, and how much they count."""
+        weight = scorer.score_prior if self.score_prior is None else self.score_prior
+        if not all(_has_score(document) for document in documents):
+            weight = 0.0
+        return np.array([document.score if weight else 0.0 for document in documents]), weight
 
     def _contexts(self, documents: list[Document]) -> list[str]:
         return [self.document_prefix + self._context(document) + self.document_suffix for document in documents]
@@ -274,8 +282,8 @@ def _check_top_k(top_k: int) -> None:
         raise ValueError(f"top_k must be > 0, but got {top_k}")
 
 
-def _check_score_prior(score_prior: float) -> None:
-    if not 0 <= score_prior < float("inf"):
+def _check_score_prior(score_prior: float | None) -> None:
+    if score_prior is not None and not 0 <= score_prior < float("inf"):
         raise ValueError(f"score_prior must be a number >= 0, but got {score_prior}")
 
 
@@ -302,11 +310,14 @@ def _check_prefix_cache(budget: int | str | None, folder: str | None, dtype: str
         raise ValueError(f"prefix_cache_dtype must be one of {', '.join(STORE_DTYPES)}, but got {dtype!r}")
 
 
-def _incoming_scores(documents: list[Document]) -> np.ndarray:
+def _check_scores(documents: list[Document]) -> None:
     for document in documents:
-        if document.score is None or not np.isfinite(document.score):
+        if not _has_score(document):
             raise ValueError(
                 "score_prior needs documents with finite scores, as a retriever gives them, but document "
                 f"{document.id!r} has score {document.score}: rank what a retriever found, or set score_prior=0"
             )
-    return np.array([document.score for document in documents])
+
+
+def _has_score(document: Document) -> bool:
+    return document.score is not None and bool(np.isfinite(document.score))

@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := demo-store
 
-.PHONY: demo test check check-avx2 gpu format clean
+.PHONY: demo test test-slow check check-avx2 gpu format clean
 
 demo: .venv/installed  ## index the example passages, ask in French and in English
 	rm -rf $(DEMO)
@@ -11,8 +11,11 @@ demo: .venv/installed  ## index the example passages, ask in French and in Engli
 	$(BIN)/bloomz ask "Quand a eu lieu le grand incendie de Londres ?" --store $(DEMO) --top-k 3
 	$(BIN)/bloomz ask "How long is a French passport valid?" --store $(DEMO) --top-k 3
 
-test: .venv/installed-test  ## the whole suite, offline
+test: .venv/installed-test  ## the suite, offline, in two minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+test-slow: .venv/installed-test  ## what takes whole processes: notebooks, README, kill -9, several at once; CI runs it too
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow -n auto --maxprocesses 4 --dist worksteal
 
 check-avx2: .venv/installed-test  ## the engine's tests as on a processor without AVX-512 and VNNI; `make test` is the other way
 	HF_HUB_OFFLINE=1 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_engine_*.py tests/test_prefix_cache.py

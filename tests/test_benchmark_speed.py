@@ -217,6 +217,7 @@ def test_without_the_shortcut_every_token_goes_through_the_last_layer(checkpoint
     hook.remove()
 
 
+@pytest.mark.slow
 def test_a_whole_run_on_the_smallest_shape(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(speed_cli, "quiet_libraries", lambda: None)
     monkeypatch.setattr(speed_sections, "RETRIEVE_DIMENSION", 64)

@@ -83,6 +83,7 @@ def test_its_probability_tells_an_answer_from_none_across_languages(ranker: Scor
     assert probabilities(ranker.score("Quelle est la capitale de l'Australie ?", contexts)).max() < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not BENCH.is_dir(), reason="needs the evaluation sets; set BLOOMZ_BENCH to their folder")
 def test_it_measures_what_its_card_says(retriever: Encoder) -> None:
     card = (BUNDLED_FOLDER / BUNDLED_RETRIEVER / "README.md").read_text(encoding="utf-8")
@@ -97,6 +98,7 @@ def test_it_measures_what_its_card_says(retriever: Encoder) -> None:
             assert figures(ranks)["mrr"] == pytest.approx(float(told[1]), abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not BENCH.is_dir(), reason="needs the evaluation sets; set BLOOMZ_BENCH to their folder")
 def test_the_ranker_lifts_the_right_passage_of_the_retriever_s_first_twenty(retriever: Encoder, ranker: Scorer) -> None:
     piaf = next(corpus for corpus in read_folder(BENCH) if corpus.name.startswith("piaf"))

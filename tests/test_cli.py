@@ -103,6 +103,7 @@ def test_names_of_the_bundled_models_are_those_of_the_engine() -> None:
 # ---------------------------------------------------------------- as a user, in a process of its own
 
 
+@pytest.mark.slow
 def test_index_then_ask_print_pure_json(corpus: Path, tmp_path: Path, tiny_bloom: Path, tiny_ranker: Path) -> None:
     store = tmp_path / "store"
     (corpus / "broken.pdf").write_bytes(b"garbage")
@@ -156,6 +157,7 @@ def test_the_prefix_cache_serves_the_next_question(
         assert told in result.stderr
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_then_the_rest(bloomz: Bloomz, tmp_path: Path, tiny_bloom: Path) -> None:
     file, store = tmp_path / "rows.jsonl", tmp_path / "store"
     file.write_text("\n".join(json.dumps({"content": f"Fait {n}, fact {n}"}) for n in range(100)))

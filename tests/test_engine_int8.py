@@ -190,6 +190,7 @@ def test_int8_that_is_slower_than_float32_says_so_once_with_both_figures(
             assert warnings == []
 
 
+@pytest.mark.slow
 def test_torch_built_without_the_operators(tiny_bloom: Path, tiny_ranker: Path) -> None:
     """As on macOS on ARM: nothing is looked up on import, plain layers give the same vectors, int8 widens weights."""
     code = """

@@ -56,6 +56,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_computes_what_its_parent_does() -> None:
     done = subprocess.run(

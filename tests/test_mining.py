@@ -203,6 +203,7 @@ mining.mine([Path(sys.argv[1])], Path(sys.argv[2]), mining.Settings(sys.argv[3],
 """
 
 
+@pytest.mark.slow
 def test_kill_9_then_the_same_command_gives_the_same_files(
     data: Path, settings: Settings, mined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

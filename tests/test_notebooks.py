@@ -29,6 +29,7 @@ def test_shape(path: Path) -> None:
             assert "def " not in source
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not all(file.exists() for file in WEIGHTS), reason="the bundled weights are not in this tree")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

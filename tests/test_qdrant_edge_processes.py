@@ -131,6 +131,7 @@ def test_a_child_may_use_what_was_closed_and_keeps_no_lock(store: QdrantEdgeDocu
     assert store.existing_ids(["fils"]) == {"fils"}
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_child_that_does_something_else_ends(store: QdrantEdgeDocumentStore) -> None:
     script = (
@@ -154,6 +155,7 @@ store.close()
 """
 
 
+@pytest.mark.slow
 def test_waiting_for_another_process(store: QdrantEdgeDocumentStore, caplog: pytest.LogCaptureFixture) -> None:
     store.close()
     command = [sys.executable, "-c", HOLDER, str(store.folder)]
@@ -380,6 +382,7 @@ def test_a_model_retrained_in_its_place_is_seen(
         index_files([corpus], store, model=str(model))
 
 
+@pytest.mark.slow
 def test_several_ask_at_once_and_index_waits(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()

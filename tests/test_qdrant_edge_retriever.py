@@ -165,6 +165,7 @@ def test_float16_finds_what_float32_finds(tmp_path: Path) -> None:
 SHARED_TRAIN = Path(__file__).parents[2] / "shared/data/train/piaf-train.jsonl.gz"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED_TRAIN.exists(), reason="needs the training sets, which are not shipped")
 def test_float16_finds_what_float32_finds_in_real_text(tmp_path: Path) -> None:
     with gzip.open(SHARED_TRAIN, "rt", encoding="utf-8") as lines:

@@ -48,6 +48,7 @@ def test_there_are_blocks_to_run() -> None:
     assert len(SHELL) >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "printed"), PYTHON)
 def test_python_prints_what_the_readme_says(code: str, printed: str | None, tmp_path: Path) -> None:
     result = run([sys.executable, "-c", code], tmp_path)
@@ -56,6 +57,7 @@ def test_python_prints_what_the_readme_says(code: str, printed: str | None, tmp_
         assert result.stdout.split() == printed.split()
 
 
+@pytest.mark.slow
 def test_shell_commands_run_in_order(tmp_path: Path) -> None:
     for folder in ("pipeline", "notebooks"):
         (tmp_path / folder).symlink_to(ROOT / folder)
@@ -97,6 +99,7 @@ def run_in_order(commands: list[tuple[list[str], str]], folder: Path) -> list[st
     return result.stdout.split(END)[:-1]
 
 
+@pytest.mark.slow
 def test_the_page_on_your_own_documents_runs_as_written(tmp_path: Path) -> None:
     for folder in ("pipeline", "notebooks"):
         (tmp_path / folder).symlink_to(ROOT / folder)

@@ -477,6 +477,7 @@ def test_stopped_during_imports_is_quiet(number: signal.Signals, code: int, seco
     assert (process.returncode, stdout, stderr) == (code, b"", b"bloomz: stopped; nothing was changed\n")
 
 
+@pytest.mark.slow
 def test_sigterm_at_work_closes_the_store(store: Path, tiny_ranker: Path) -> None:
     script = """if True:
         import os
@@ -549,6 +550,7 @@ def on_a_terminal(columns: int, *arguments: object) -> str:
     return read.decode()
 
 
+@pytest.mark.slow
 def test_ask_on_a_terminal(store: Path, tiny_ranker: Path) -> None:
     sent = on_a_terminal(40, "ask", "Où est la tour Eiffel ?", "--store", store, "--ranker", tiny_ranker)
     ours = re.compile(r"\x1b\[[0-9;]*m")  # bold and colours

@@ -191,6 +191,7 @@ train.train_retriever(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_kill_9_then_resume_gives_the_same_weights_to_the_bit(tmp_path: Path) -> None:
     config = write_config(tmp_path, shape=SHAPE, steps=8, save_every=2)
     train_retriever(config, tmp_path / "whole")

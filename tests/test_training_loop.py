@@ -251,6 +251,7 @@ def two(tiny_bloom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_batch_and_find_the_gradients_of_one(
     two: Path, objective: Objective, plain: dict[str, torch.Tensor]
 ) -> None:

@@ -20,9 +20,8 @@ from haystack_integrations.common.bloomz.checkpoint import (
     choose_placement,
     close_checkpoint,
     positive_label,
-    score_prior_of,
 )
-from haystack_integrations.common.bloomz.scorer import probabilities
+from haystack_integrations.common.bloomz.scorer import probabilities, score_prior_of
 
 from .loading import load_transformers, open_bloom, padded_batches, token_limit
 from .model_files import ModelFiles, find_model

@@ -195,21 +195,6 @@ def positive_label(config: Any) -> int:  # noqa: ANN401
     return matches[0]
 
 
-def score_prior_of(config: Any) -> float:  # noqa: ANN401
-    """Return how much the first stage's scores count beside a ranker, as its configuration says (`score_prior`).
-
-    :param config: of the checkpoint.
-    :returns: the weight; 0 where nothing is said, as by the published rerankers.
-    :raises CheckpointError: if it is not a number >= 0.
-    """
-    weight = getattr(config, "score_prior", None)
-    if weight is None:
-        return 0.0
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-        raise CheckpointError(f"score_prior in config.json must be a number >= 0, but got {weight!r}")
-    return float(weight)
-
-
 @contextmanager
 def _loading_bar(shown: bool) -> Iterator[None]:
     """Hide the bar that transformers shows while it loads; those of downloads, which last, are left alone."""

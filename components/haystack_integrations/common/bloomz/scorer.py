@@ -6,11 +6,12 @@ token. Source: model card of cmarkea/bloomz-560m-reranking. Knows nothing of Hay
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .checkpoint import Checkpoint, CheckpointError, positive_label, score_prior_of
+from .checkpoint import Checkpoint, CheckpointError, positive_label
 from .encoder import Places, Progress, Vectors, last_states_in_batches, warn_truncated
 from .prefix_batches import Pieces, PrefixBatches, PrefixSettings
 from .tokens import TokenIds, TokenizedPairs, tokenize_contexts, tokenize_pairs
@@ -141,6 +142,21 @@ class Scorer:
             return ids
         real = np.flatnonzero(ids != self._pad_token)
         return ids[: real[-1] + 1] if len(real) else ids[:1]
+
+
+def score_prior_of(config: Any) -> float:  # noqa: ANN401
+    """Return how much the first stage's scores count beside a ranker, as its configuration says (`score_prior`).
+
+    :param config: of the checkpoint.
+    :returns: the weight; 0 where nothing is said, as by the published rerankers.
+    :raises CheckpointError: if it is not a number >= 0.
+    """
+    weight = getattr(config, "score_prior", None)
+    if weight is None:
+        return 0.0
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+        raise CheckpointError(f"score_prior in config.json must be a number >= 0, but got {weight!r}")
+    return float(weight)
 
 
 def with_score_prior(log_odds: Vectors, scores: npt.NDArray[np.floating], weight: float) -> Vectors:

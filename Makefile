@@ -18,7 +18,7 @@ test-slow: .venv/installed-test  ## what takes whole processes: notebooks, READM
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow -n auto --maxprocesses 4 --dist worksteal
 
 check-avx2: .venv/installed-test  ## the engine's tests as on a processor without AVX-512 and VNNI; `make test` is the other way
-	HF_HUB_OFFLINE=1 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_engine_*.py tests/test_prefix_cache.py
+	HF_HUB_OFFLINE=1 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/engine
 
 # BLOOMZ_DATA: the folder of the training sets; GPU_PYTHON: a Python whose torch sees the GPU.
 GPU_PYTHON ?= $(BIN)/python
@@ -27,7 +27,7 @@ gpu:  ## on a GPU: the tests marked gpu, the speed table, and, given BLOOMZ_DATA
 	@$(GPU_PYTHON) -c "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 'make gpu: torch sees no GPU on this machine')"
 	HF_HUB_OFFLINE=1 $(GPU_PYTHON) -m pytest -m gpu
 	$(GPU_PYTHON) -m bloomz_haystack benchmark speed --shape 560m --layers 24 --passages 256 --device cuda --only encode,question,rerank
-	@test -z "$(BLOOMZ_DATA)" || PYTHON="$(GPU_PYTHON)" sh pipeline/bloomz_haystack/training/bundled.sh "$(BLOOMZ_DATA)" runs
+	@test -z "$(BLOOMZ_DATA)" || PYTHON="$(GPU_PYTHON)" sh pipeline/bloomz_haystack/training/tiny/bundled.sh "$(BLOOMZ_DATA)" runs
 
 check: .venv/installed-test .venv-pydoclint/installed  ## format, lint, types, docstrings
 	$(BIN)/ruff format --check components pipeline tests

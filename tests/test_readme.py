@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bloomz_haystack.training.rows import parse_row
+from bloomz_haystack.training.data.rows import parse_row
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ PAGE = (ROOT / "notebooks/own-documents.md").read_text(encoding="utf-8")
 END = "=== end of a command ==="
 IN_ORDER = f"""
 import io, json, sys
-from bloomz_haystack.cli import app
+from bloomz_haystack.cli.main import app
 for arguments, stdin in json.loads(sys.argv[1]):
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()))
     code = app(arguments, standalone_mode=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from haystack_integrations.common.bloomz.identity import model_name
 from haystack_integrations.document_stores.qdrant_edge.origin import MODEL_KEY
-from haystack_integrations.document_stores.qdrant_edge.store_file import read_description
+from haystack_integrations.document_stores.qdrant_edge.store_json import read_description
 
 
 def choose_model(folder: Path, asked: str | None, default: str | None) -> str:

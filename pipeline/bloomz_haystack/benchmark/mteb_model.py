@@ -15,10 +15,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bloomz_haystack.models.find import find_model
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder, Vectors
-
-from .model_files import find_model
 
 OWNER = "bloomz-haystack"  # of bundled models and folders: mteb wants owner/name
 

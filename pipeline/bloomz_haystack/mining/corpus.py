@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bloomz_haystack.training.rows import LANGUAGES, Row, Sides
-
-from .likeness import text_number
+from bloomz_haystack.mining.likeness import text_number
+from bloomz_haystack.training.data.rows import LANGUAGES, Row, Sides
 
 
 class Question(NamedTuple):

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from bloomz_haystack.training.rows import text_group
+from bloomz_haystack.training.data.rows import text_group
 from haystack_integrations.common.bloomz.plain_text import plain_text
 
 _NO_WORD = re.compile(r"[\W_]+")

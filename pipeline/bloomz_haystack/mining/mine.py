@@ -14,19 +14,18 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bloomz_haystack.benchmark.corpus_files import sha256
-from bloomz_haystack.benchmark.model_files import ModelNotAvailable, find_model
-from bloomz_haystack.pair_scores import score_pairs
-from bloomz_haystack.training.rows import LANGUAGES, Row, Sides
-from bloomz_haystack.training.sources import entries, files_of, good_rows
-from bloomz_haystack.training.streamed_rows import is_on_hub
+from bloomz_haystack.files.provenance import sha256
+from bloomz_haystack.mining.corpus import Corpus, Question, passages_of, questions_of
+from bloomz_haystack.mining.folder import MinedFolder
+from bloomz_haystack.mining.search import Candidate, Searcher
+from bloomz_haystack.models.find import ModelNotAvailable, find_model
+from bloomz_haystack.models.pair_scores import score_pairs
+from bloomz_haystack.training.data.rows import LANGUAGES, Row, Sides
+from bloomz_haystack.training.data.sources import entries, files_of, good_rows
+from bloomz_haystack.training.data.stream import is_on_hub
 from haystack_integrations.common.bloomz.checkpoint import close_checkpoint, open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.scorer import probabilities
-
-from .blocks import MinedFolder
-from .corpus import Corpus, Question, passages_of, questions_of
-from .searching import Candidate, Searcher
 
 BLOCK = 1024  # questions searched, scored and written together
 FALSE_NEGATIVE_SCORE = 0.8  # of a passage that answers after all; source: the same card

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from .streamed_rows import is_on_hub
+from bloomz_haystack.training.data.stream import is_on_hub
 
 LANGUAGE_PAIRS = tuple(
     f"{question}-{passage}" for question in ("english", "french") for passage in ("english", "french")

@@ -16,24 +16,31 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from ..printable import printable
-from .bag import TokenBag
-from .calibration import calibrated
-from .config import TrainConfig, load_config
-from .grad_cache import compute_in_chunks
-from .listwise import ListwiseObjective
-from .loop import DivergedError, Objective, fit
-from .mining import Encode, mine
-from .processes import Team, join_team
-from .ranker import RankerObjective
-from .retriever import RetrieverObjective, embed
-from .rows import Row
-from .sampling import RowSampler
-from .saving import run_record, save_checkpoint
-from .sources import Rows, read_rows
-from .starting import load_body, load_tokenizer, ranker_tokenizer, retriever_tokenizer, start_ranker, start_retriever
-from .token_rows import tokenize_rows
-from .tokenizer import pair_template, text_template, word_starts
+from bloomz_haystack.printable import printable
+from bloomz_haystack.training.config import TrainConfig, load_config
+from bloomz_haystack.training.data.rows import Row
+from bloomz_haystack.training.data.sampling import RowSampler
+from bloomz_haystack.training.data.sources import Rows, read_rows
+from bloomz_haystack.training.data.tokenized import tokenize_rows
+from bloomz_haystack.training.objectives.grad_cache import compute_in_chunks
+from bloomz_haystack.training.objectives.listwise import ListwiseObjective
+from bloomz_haystack.training.objectives.ranker import RankerObjective
+from bloomz_haystack.training.objectives.retriever import RetrieverObjective, embed
+from bloomz_haystack.training.run.calibration import calibrated
+from bloomz_haystack.training.run.checkpoint import run_record, save_checkpoint
+from bloomz_haystack.training.run.distributed import Team, join_team
+from bloomz_haystack.training.run.loop import DivergedError, Objective, fit
+from bloomz_haystack.training.start import (
+    load_body,
+    load_tokenizer,
+    ranker_tokenizer,
+    retriever_tokenizer,
+    start_ranker,
+    start_retriever,
+)
+from bloomz_haystack.training.tiny.bag import TokenBag
+from bloomz_haystack.training.tiny.negatives import Encode, mine
+from bloomz_haystack.training.tiny.tokenizer import pair_template, text_template, word_starts
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from .packing import PackedBatch, Run
+from haystack_integrations.common.bloomz.packing import PackedBatch, Run
 
 try:
     from torch.nn.attention.varlen import varlen_attn

@@ -19,12 +19,12 @@ from transformers import AutoConfig, AutoTokenizer, BloomForSequenceClassificati
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from .forking import ForkSafeLock, compute_alone_after_fork
-from .identity import ModelIdentity, model_name, weights_of
-from .int8 import Precision, check_precision
-from .int8_choice import chosen_kernels, forced_kernel, in_words, slower_than_float32
-from .int8_kernels import KernelChoice
-from .linear import prepare_body
+from haystack_integrations.common.bloomz.forking import ForkSafeLock, compute_alone_after_fork
+from haystack_integrations.common.bloomz.identity import ModelIdentity, model_name, weights_of
+from haystack_integrations.common.bloomz.int8 import Precision, check_precision
+from haystack_integrations.common.bloomz.int8_choice import chosen_kernels, forced_kernel, in_words, slower_than_float32
+from haystack_integrations.common.bloomz.int8_kernels import KernelChoice
+from haystack_integrations.common.bloomz.linear import prepare_body
 
 logger = logging.getLogger(__name__)
 

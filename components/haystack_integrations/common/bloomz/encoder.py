@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .checkpoint import Checkpoint
-from .forward import last_hidden_states
-from .packing import pack, plan_batches
-from .tokens import TokenIds, tokenize
+from haystack_integrations.common.bloomz.checkpoint import Checkpoint
+from haystack_integrations.common.bloomz.forward import last_hidden_states
+from haystack_integrations.common.bloomz.packing import pack, plan_batches
+from haystack_integrations.common.bloomz.tokens import TokenIds, tokenize
 
 logger = logging.getLogger(__name__)
 

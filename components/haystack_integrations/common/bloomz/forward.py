@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import BloomModel
 from transformers.models.bloom.modeling_bloom import BloomBlock
 
-from .attention import alibi_slopes, packed_attention
-from .linear import linear_add, mlp_add
-from .packing import PackedBatch
+from haystack_integrations.common.bloomz.attention import alibi_slopes, packed_attention
+from haystack_integrations.common.bloomz.linear import linear_add, mlp_add
+from haystack_integrations.common.bloomz.packing import PackedBatch
 
 # Of what follows attention, on a CPU: what lies between two products stays in the core's cache, a fifth faster in int8.
 ROWS_AT_ONCE = 256

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .int8_kernels import KERNELS, KernelChoice, input_levels, usable_levels
+from haystack_integrations.common.bloomz.int8_kernels import KERNELS, KernelChoice, input_levels, usable_levels
 
 Precision = Literal["int8"]
 

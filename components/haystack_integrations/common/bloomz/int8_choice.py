@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from .int8 import Int8Linear
-from .int8_kernels import KernelChoice, usable_levels
+from haystack_integrations.common.bloomz.int8 import Int8Linear
+from haystack_integrations.common.bloomz.int8_kernels import KernelChoice, usable_levels
 
 VARIABLE = "BLOOMZ_INT8_KERNEL"
 FLOAT32 = "float32"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 
-from .forking import ForkSafeLock
-from .int8 import Precision, check_precision
+from haystack_integrations.common.bloomz.forking import ForkSafeLock
+from haystack_integrations.common.bloomz.int8 import Precision, check_precision
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint, Task
-    from .encoder import Encoder
-    from .scorer import Scorer
+    from haystack_integrations.common.bloomz.checkpoint import Checkpoint, Task
+    from haystack_integrations.common.bloomz.encoder import Encoder
+    from haystack_integrations.common.bloomz.scorer import Scorer
 
 Engine = TypeVar("Engine", "Encoder", "Scorer")
 
@@ -81,7 +81,9 @@ class EngineHolder(Generic[Engine]):
             engine, self._engine = self._engine, None
         if engine is None:
             return
-        from .checkpoint import close_checkpoint  # after the look: it imports transformers
+        from haystack_integrations.common.bloomz.checkpoint import (
+            close_checkpoint,  # after the look: it imports transformers
+        )
 
         on_cuda = engine.checkpoint.placement.device.type == "cuda"
         close_checkpoint(engine.checkpoint)
@@ -109,7 +111,7 @@ class EngineHolder(Generic[Engine]):
         return engine
 
     def _open_checkpoint(self, task: "Task") -> "Checkpoint":
-        from .checkpoint import LoadSettings, open_checkpoint
+        from haystack_integrations.common.bloomz.checkpoint import LoadSettings, open_checkpoint
 
         return open_checkpoint(
             self.model,

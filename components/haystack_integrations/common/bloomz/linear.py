@@ -18,9 +18,9 @@ from torch import nn
 from transformers import BloomModel
 from transformers.models.bloom.modeling_bloom import BloomMLP
 
-from .int8 import Int8Embedding, Int8Linear, Precision
-from .int8_choice import choose_kernel
-from .int8_kernels import PACKED_ROWS
+from haystack_integrations.common.bloomz.int8 import Int8Embedding, Int8Linear, Precision
+from haystack_integrations.common.bloomz.int8_choice import choose_kernel
+from haystack_integrations.common.bloomz.int8_kernels import PACKED_ROWS
 
 
 class PackedOperators(NamedTuple):

@@ -6,7 +6,7 @@ Knows nothing of Haystack's Document: the embedder and the ranker hand over its 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .plain_text import plain_text
+from haystack_integrations.common.bloomz.plain_text import plain_text
 
 
 def passage_text(content: str | None, meta: Mapping[str, Any], fields: Sequence[str], separator: str) -> str:

@@ -18,6 +18,7 @@ from haystack_integrations.common.bloomz.identity import ModelIdentity
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
 from haystack_integrations.document_stores.qdrant_edge.hybrid_search import HybridSearch, add_words
+from haystack_integrations.document_stores.qdrant_edge.metadata_statistics import MetadataStatistics
 from haystack_integrations.document_stores.qdrant_edge.origin import check_model, model_of
 from haystack_integrations.document_stores.qdrant_edge.points import (
     VECTOR,
@@ -29,8 +30,7 @@ from haystack_integrations.document_stores.qdrant_edge.points import (
 )
 from haystack_integrations.document_stores.qdrant_edge.search import check_count, check_threshold, search
 from haystack_integrations.document_stores.qdrant_edge.shard import DATATYPES, ShardHandle, SharedShard, open_shard
-from haystack_integrations.document_stores.qdrant_edge.statistics import MetadataStatistics
-from haystack_integrations.document_stores.qdrant_edge.store_file import check_info, read_description
+from haystack_integrations.document_stores.qdrant_edge.store_json import check_info, read_description
 from haystack_integrations.document_stores.qdrant_edge.writing import check_documents, stored_ids, write
 
 SCROLL_PAGE = 1000  # documents

@@ -1,6 +1,6 @@
 """Questions as text and as unit vectors -> the documents that match by words and by meaning, from an open shard.
 
-Two exact searches, by words (words.py) and by vectors, fused (fusion.py). Also gives an older store its words.
+Two exact searches, by words (bm25.py) and by vectors, fused (fusion.py). Also gives an older store its words.
 """
 
 import math
@@ -24,6 +24,7 @@ from qdrant_edge import (
 )
 
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
+from haystack_integrations.document_stores.qdrant_edge.bm25 import WORDS, document_words, question_words
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
 from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, Fusion, Side, fuse
 from haystack_integrations.document_stores.qdrant_edge.origin import check_model, model_of
@@ -37,7 +38,6 @@ from haystack_integrations.document_stores.qdrant_edge.search import (
     find,
 )
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
-from haystack_integrations.document_stores.qdrant_edge.words import WORDS, document_words, question_words
 
 CANDIDATES = 100
 # Of the vectors and of the words. MRR (%), first 100 of each side, with the bundled tiny-fr-en-retriever on SQuAD in

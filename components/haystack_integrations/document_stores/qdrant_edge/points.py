@@ -15,8 +15,8 @@ from haystack.dataclasses import ByteStream, SparseEmbedding
 from numpy.typing import NDArray
 from qdrant_edge import Point, SparseVector
 
+from haystack_integrations.document_stores.qdrant_edge.bm25 import document_words
 from haystack_integrations.document_stores.qdrant_edge.facts import SURROGATE, check_json, facts_of
-from haystack_integrations.document_stores.qdrant_edge.words import document_words
 
 VECTOR = "embedding"  # a named vector: a point may then have none, as a document without embedding does
 NAMESPACE = uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")  # the one of qdrant-haystack: same document, same point

@@ -4,7 +4,7 @@ Edge refuses to open a folder twice, even in one process; two pipelines that nam
 open shards are kept by resolved path, with a count of the stores that use each one; the last one to leave closes it.
 This file knows nothing of documents.
 
-On disk: PATH/store.json (store_file.py) and PATH/shard/ (Edge's own files).
+On disk: PATH/store.json (store_json.py) and PATH/shard/ (Edge's own files).
 """
 
 import ctypes
@@ -35,6 +35,7 @@ from qdrant_edge import (
     VectorStorageDatatype,
 )
 
+from haystack_integrations.document_stores.qdrant_edge.bm25 import WORDS
 from haystack_integrations.document_stores.qdrant_edge.disk import (
     NOT_ALLOWED,
     StoreHeldError,
@@ -45,13 +46,12 @@ from haystack_integrations.document_stores.qdrant_edge.disk import (
 from haystack_integrations.document_stores.qdrant_edge.facts import facts_path
 from haystack_integrations.document_stores.qdrant_edge.gate import Gate
 from haystack_integrations.document_stores.qdrant_edge.points import VECTOR
-from haystack_integrations.document_stores.qdrant_edge.store_file import (
+from haystack_integrations.document_stores.qdrant_edge.store_json import (
     FILE_NAME,
     StoreDescription,
     read_description,
     write_description,
 )
-from haystack_integrations.document_stores.qdrant_edge.words import WORDS
 
 logger = logging.getLogger(__name__)
 

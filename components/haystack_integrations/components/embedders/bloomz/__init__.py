@@ -1,6 +1,6 @@
 """Embedders for the Bloomz retrievers."""
 
-from .document_embedder import BloomzDocumentEmbedder
-from .text_embedder import BloomzTextEmbedder
+from haystack_integrations.components.embedders.bloomz.document_embedder import BloomzDocumentEmbedder
+from haystack_integrations.components.embedders.bloomz.text_embedder import BloomzTextEmbedder
 
 __all__ = ["BloomzDocumentEmbedder", "BloomzTextEmbedder"]

@@ -1,5 +1,5 @@
 """Ranker for the Bloomz rerankers."""
 
-from .ranker import BloomzRanker
+from haystack_integrations.components.rankers.bloomz.ranker import BloomzRanker
 
 __all__ = ["BloomzRanker"]

@@ -13,8 +13,8 @@ from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.passages import passage_text
 from haystack_integrations.common.bloomz.plain_text import plain_text
-from haystack_integrations.common.bloomz.prefix_cache import parse_bytes
-from haystack_integrations.common.bloomz.prefix_states import STORE_DTYPES, StoreDtype
+from haystack_integrations.common.bloomz.prefix_cache.cache import parse_bytes
+from haystack_integrations.common.bloomz.prefix_cache.states import STORE_DTYPES, StoreDtype
 from haystack_integrations.components.rankers.bloomz.distinct import best_of_each_id, has_text, merged_copies
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         self._prepare()
 
     def _build(self) -> "Scorer":
-        from haystack_integrations.common.bloomz.prefix_batches import PrefixSettings
+        from haystack_integrations.common.bloomz.prefix_cache.batches import PrefixSettings
         from haystack_integrations.common.bloomz.scorer import Scorer
 
         settings = None

@@ -1,0 +1,1 @@
+"""Ranks -> figures: `metrics`, their `significance`, and `abstention`. Knows neither models nor corpora."""

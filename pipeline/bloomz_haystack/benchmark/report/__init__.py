@@ -1,0 +1,1 @@
+"""Results folder -> `table`, `html`, `plots`, and the comparison with the published numbers (`expected`)."""

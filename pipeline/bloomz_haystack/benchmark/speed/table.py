@@ -1,0 +1,165 @@
+"""A measured run -> a Markdown table for people, and plain values for machines. Computes no time itself."""
+
+import platform
+import statistics
+from importlib.metadata import PackageNotFoundError, version
+
+from bloomz_haystack.benchmark.speed.harness import Measured, Timing, ratios
+from bloomz_haystack.benchmark.speed.limits import least_seconds
+from bloomz_haystack.benchmark.speed.sections import Run
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "haystack-ai",
+    "qdrant-edge-py",
+    "numpy",
+    "scipy",
+    "onnxruntime",
+    "faiss-cpu",
+)
+HEAD = (
+    "| way | {unit}/s | tokens/s | seconds, median (min–max) | peak memory | ours is faster by | share of the limit |"
+)
+
+
+def markdown(run: Run) -> str:
+    """Write the tables.
+
+    :param run: measured.
+    :returns: Markdown: what was run, then one table a section.
+    """
+    return "\n\n".join([describe(run), *[_section_table(measured) for measured in run.measured]])
+
+
+def describe(run: Run) -> str:
+    """Say what was run, in words.
+
+    :param run: measured.
+    :returns: one paragraph.
+    """
+    plan, options = run.plan, run.plan.options
+    published = plan.shape.layers
+    depth = (
+        f"depth cut to {plan.layers} of {published} layers, our last-layer shortcut off, so that the ratios are those "
+        "of whole layers"
+        if plan.cut
+        else f"all {published} layers, our last-layer shortcut on"
+    )
+    return (
+        f"Random weights as wide as Bloom {options.shape} (hidden {plan.shape.hidden}, {plan.shape.heads} heads), "
+        f"{depth}; {run.dtype} on {options.device}, {options.threads} thread(s) for every library, {options.rounds} "
+        "interleaved round(s). Ratios are medians over rounds; tokens are counted without padding; memory is what a "
+        "run takes above weights and stores. Every way gave our results before it was timed."
+    )
+
+
+def as_json(run: Run) -> dict[str, object]:
+    """Give the same as plain values.
+
+    :param run: measured.
+    :returns: ``shape``, ``layers``, ``sections`` and so on; seconds, bytes, FLOP/s.
+    """
+    plan, options = run.plan, run.plan.options
+    return {
+        "shape": options.shape,
+        "hidden": plan.shape.hidden,
+        "heads": plan.shape.heads,
+        "layers": plan.layers,
+        "published_layers": plan.shape.layers,
+        "last_layer_shortcut": not plan.cut,
+        "device": options.device,
+        "dtype": run.dtype,
+        "threads": options.threads,
+        "rounds": options.rounds,
+        "seed": options.seed,
+        "machine": platform.machine(),
+        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
+        "sections": {measured.section.name: _section_json(measured) for measured in run.measured},
+    }
+
+
+def limit_seconds(measured: Measured) -> float:
+    """Give the least time the machine needs for a section, at the rates of the same rounds.
+
+    :param measured: a section.
+    :returns: seconds.
+    """
+    return least_seconds(measured.section.work, measured.rates)
+
+
+def _section_table(measured: Measured) -> str:
+    section, rates = measured.section, measured.rates
+    lines = [f"### {section.title}", "", HEAD.format(unit=section.unit), "|---|--:|--:|--:|--:|--:|--:|"]
+    lines += [_line(measured, timing) for timing in measured.timings]
+    lines += [f"| {way.name} | not measured: {way.reason} | | | | | |" for way in section.missing]
+    lines += ["", *([section.note, ""] if section.note else [])]
+    lines += [f"Limit {limit_seconds(measured):.3g} s: matrix product {rates.flop / 1e9:,.0f} GFLOP/s, memory "]
+    lines[-1] += f"read {rates.bytes_read / 1e9:,.1f} GB/s, both measured in these rounds."
+    others = [timing for timing in measured.timings[1:] if timing.way.ours]
+    lines += ["", *(_faster(measured, timing) for timing in others), ""] if others else [""]
+    if measured.passed_over:
+        slower = ", ".join(f"{name} ({seconds:.3g} s)" for name, seconds in measured.passed_over.items())
+        lines += [f"Slower settings, run once: {slower}."]
+    return "\n".join(lines).rstrip()
+
+
+def _faster(measured: Measured, ours: Timing) -> str:
+    """Compare another way of ours with the first one and with the alternatives."""
+    others = [measured.timings[0], *(timing for timing in measured.timings if not timing.way.ours)]
+    than = [f"{statistics.median(ratios(ours, other)):.2f} {other.name}" for other in others]
+    return f"- {ours.name}, against the others' speed: {', '.join(than)}; it differs by {ours.largest_difference:.1g}."
+
+
+def _line(measured: Measured, timing: Timing) -> str:
+    section, ours = measured.section, measured.timings[0]
+    tokens = f"{section.tokens / timing.median:,.0f}" if section.tokens else ""
+    seconds = f"{timing.median:.3g} ({min(timing.seconds):.3g}–{max(timing.seconds):.3g})"
+    memory = "" if timing.peak_bytes is None else f"{timing.peak_bytes / 1e6:,.0f} MB"
+    ratio = "" if timing is ours else f"{statistics.median(ratios(ours, timing)):.2f}"
+    # the limit is that of the section's arithmetic, and says nothing of another
+    share = f"{100 * limit_seconds(measured) / timing.median:.0f} %" if timing.way.tolerance is None else ""
+    rate = f"{len(section.items) / timing.median:,.1f}"
+    return f"| {timing.name} | {rate} | {tokens} | {seconds} | {memory} | {ratio} | {share} |"
+
+
+def _section_json(measured: Measured) -> dict[str, object]:
+    section = measured.section
+    return {
+        "unit": section.unit,
+        "items": len(section.items),
+        "tokens": section.tokens,
+        "note": section.note,
+        "flop": section.work.flop,
+        "limit_seconds": limit_seconds(measured),
+        "product_flop_per_second": measured.rates.flop,
+        "read_bytes_per_second": measured.rates.bytes_read,
+        "ways": {timing.name: _way_json(measured, timing) for timing in measured.timings},
+        "slower_settings_seconds": measured.passed_over,
+        "not_measured": {way.name: way.reason for way in section.missing},
+    }
+
+
+def _way_json(measured: Measured, timing: Timing) -> dict[str, object]:
+    section = measured.section
+    by_round = ratios(measured.timings[0], timing)
+    return {
+        "seconds": timing.seconds,
+        "median_seconds": timing.median,
+        "items_per_second": len(section.items) / timing.median,
+        "tokens_per_second": section.tokens / timing.median if section.tokens else None,
+        "peak_bytes": timing.peak_bytes,
+        "ours_faster_by": statistics.median(by_round),
+        "ours_faster_by_min": min(by_round),
+        "ours_faster_by_max": max(by_round),
+        "share_of_limit": limit_seconds(measured) / timing.median if timing.way.tolerance is None else None,
+        "largest_difference": timing.largest_difference,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,136 @@
+"""Answers -> stdout: drawn on a terminal, one line a passage to a pipe."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bloomz_haystack.answering import Answer, FoundPassage
+from bloomz_haystack.cli.console import console, on_terminal, shortened_path
+from bloomz_haystack.cli.output import count
+from bloomz_haystack.pipelines import FILE_FIELD
+from bloomz_haystack.printable import printable
+
+LONGEST_TEXT = 400  # characters of a passage shown on a terminal; a pipe and --json get all of it
+
+
+def show_answer(answer: Answer, threshold: float | None, *, asked: str | None = None) -> None:
+    """Print the passages, best first, or a note when there are none.
+
+    :param answer: of ``ask``.
+    :param threshold: what was asked for.
+    :param asked: the question, where it is one of several.
+    """
+    drawn = on_terminal(sys.stdout)
+    if drawn and asked:
+        console().print(Text(printable(asked), style="bold"), end="\n\n")
+    if not answer.documents:
+        print(_nothing(answer, threshold))  # noqa: T201
+    elif drawn:
+        show_passages(console(), answer)
+    else:
+        for line in answer_lines(answer, asked):
+            print(line)  # noqa: T201
+    sys.stdout.flush()
+    if answer.documents:
+        steps = ", ".join(f"{step} {1000 * seconds:.0f} ms" for step, seconds in answer.seconds.items())
+        note = Text(f"{count(answer.stored, 'passage')} in the store; {steps}", style="dim")
+        console(stderr=True).print(note, soft_wrap=not on_terminal(sys.stderr))
+
+
+def _nothing(answer: Answer, threshold: float | None) -> str:
+    if not answer.stored:
+        return "The store is empty: index some files first."
+    if threshold is None:
+        return "No passage found."
+    return f"No passage reaches a probability of {threshold:g}: lower --threshold, or ask otherwise."
+
+
+def answer_lines(answer: Answer, asked: str | None = None) -> list[str]:
+    """Write one line a passage, for grep, cut and awk.
+
+    :param answer: of ``ask``.
+    :param asked: the question, where it is one of several: a field before the others.
+    :returns: rank, probability, similarity, source and text, separated by tabs, and its other places if it has some.
+    """
+    lines = []
+    for rank, passage in enumerate(answer.documents, start=1):
+        fields = [str(rank), f"{passage.score:.3f}", f"{passage.similarity:.3f}", source_of(passage.meta, passage.id)]
+        fields.append(" ".join(passage.content.split()))
+        if copies := _copies(passage):
+            fields.append(f"also in: {', '.join(copies)}")
+        lines.append("\t".join(printable(field) for field in ([asked] if asked else []) + fields))
+    return lines
+
+
+def show_passages(drawn: Console, answer: Answer) -> None:
+    """Draw the passages: title, source, figures and text below each other, whatever the width.
+
+    :param drawn: where to.
+    :param answer: of ``ask``.
+    """
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(overflow="fold")
+    room = drawn.width - len(str(len(answer.documents))) - 3
+    for rank, passage in enumerate(answer.documents, start=1):
+        grid.add_row(str(rank), _drawn_passage(passage, "fused" if answer.hybrid else "cosine", room))
+        grid.add_row()
+    drawn.print(grid, end="")
+
+
+def _drawn_passage(passage: FoundPassage, similarity: str, room: int) -> Text:
+    title = printable(passage.meta.get("title") or "").strip()
+    source = shortened_path(source_of(passage.meta, passage.id), room)
+    figures = f"probability {passage.score:.3f} · {similarity} {passage.similarity:.3f}"
+    lines = [Text(title, style="bold")] if title else []
+    lines += [Text(source, style="cyan" if title else "bold cyan"), Text(figures, style="dim")]
+    lines.append(Text(_shortened(passage)))
+    if copies := [shortened_path(place, room - 2) for place in _copies(passage)]:
+        lines.append(Text("also in:", style="dim"))
+        lines += [Text(f"  {place}", style="cyan") for place in copies]
+    return Text("\n").join(lines)
+
+
+def source_of(meta: dict[str, Any], document_id: str) -> str:
+    """Write where a passage stands: its file and its page.
+
+    :param meta: of the passage.
+    :param document_id: named where no file is.
+    :returns: printable text.
+    """
+    file = str(meta.get(FILE_FIELD) or "") or document_id[:12]
+    page = meta.get("page_number")
+    return printable(_near(file) + (f", p. {page}" if page else ""))
+
+
+def _near(file: str) -> str:
+    """The file as seen from here; the folders that an absolute path tells of are nobody's business."""
+    if not Path(file).is_absolute():
+        return file
+    try:
+        return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else Path(file).name
+    except OSError:  # the current folder is gone
+        return Path(file).name
+
+
+def _copies(passage: FoundPassage) -> list[str]:
+    """The other places of the same text, each once; the ranker puts their metadata there."""
+    copies = passage.meta.get("copies")
+    if not isinstance(copies, list):
+        return []
+    places = [source_of(copy, str(copy.get("id", ""))) for copy in copies if isinstance(copy, dict)]
+    return [place for place in dict.fromkeys(places) if place != source_of(passage.meta, passage.id)]
+
+
+def _shortened(passage: FoundPassage) -> str:
+    first, _, rest = passage.content.partition("\n")
+    repeated = rest and first.strip() == passage.meta.get("title")  # it stands in the heading already
+    flat = " ".join((rest if repeated else passage.content).split())
+    if len(flat) > LONGEST_TEXT:
+        flat = flat[: LONGEST_TEXT - 1].rsplit(" ", 1)[0] + "…"
+    return printable(flat)

@@ -1,0 +1,143 @@
+"""An indexing run -> the terminal: what it did on stdout, progress and problems on stderr."""
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+from rich.progress import TaskID
+from rich.text import Text
+
+from bloomz_haystack.cli.console import console, on_terminal, progress_bar
+from bloomz_haystack.indexing.index import Summary
+from bloomz_haystack.indexing.problems import Note, Problem
+from bloomz_haystack.printable import printable, printable_json
+
+
+class ProgressWatcher:
+    """A progress bar on a terminal, nothing when stderr is a file or a pipe; problems are named in both."""
+
+    def __init__(self) -> None:
+        """Prepare the bar; it shows at ``started``."""
+        self.console = console(stderr=True)
+        self.progress = progress_bar(self.console, "speed")
+        self.task: TaskID | None = None
+        self.first: tuple[int, float] | None = None
+
+    def started(self, total_bytes: int) -> None:
+        """Show the bar; its length is the size of the files, since the passages are not known yet.
+
+        :param total_bytes: of all the files.
+        """
+        self.progress.start()
+        self.task = self.progress.add_task("indexing", total=max(total_bytes, 1), speed="")
+
+    def advanced(self, summary: Summary, bytes_done: int) -> None:
+        """Move the bar.
+
+        :param summary: so far.
+        :param bytes_done: of the files read.
+        """
+        done, now = summary.embedded + summary.unchanged, time.perf_counter()
+        if self.first is None:  # the model was loaded before this block was done: speed counts from here
+            self.first = done, now
+        if self.task is not None:
+            speed = (done - self.first[0]) / max(now - self.first[1], 1e-3)
+            told = f"{count(done, 'passage')}, {speed:,.1f}/s" if done > self.first[0] else count(done, "passage")
+            self.progress.update(self.task, completed=bytes_done, speed=told)
+
+    def problem(self, problem: Problem | Note) -> None:
+        """Name what could not be read, or not for certain.
+
+        :param problem: file, reason.
+        """
+        # Printed through the bar's console, which redraws the bar below.
+        self.console.print(Text(f"bloomz: {printable(problem)}"), soft_wrap=True)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+
+def show_summary(summary: Summary) -> None:
+    """Print what an indexing run did.
+
+    :param summary: of the run.
+    """
+    lines = [
+        f"{count(summary.passages, 'passage')} in {count(summary.files, 'file')}: {summary.embedded:,} embedded, "
+        f"{summary.unchanged:,} unchanged, {summary.removed:,} removed from the store",
+        f"{summary.seconds - summary.loading_seconds:.1f} s, {summary.passages_per_second:,.1f} passages/s"
+        + (f", after {summary.loading_seconds:.1f} s to load the model" if summary.loading_seconds >= 0.05 else ""),
+        f"model {summary.model}",
+        f"store {summary.store}",
+    ]
+    if summary.nothing_done:
+        lines.insert(0, "Nothing was indexed: no text in what was given")
+    if kinds := summary.other_kinds:
+        each = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        lines.append(f"{count(sum(kinds.values()), 'file')} of other kinds left aside: {each}")
+    if summary.empty:
+        lines.append(f"{count(len(summary.empty), 'file')} without text: {', '.join(summary.empty[:5])}")
+    if summary.problems:
+        files = len({problem.file for problem in summary.problems})
+        lines.append(f"{count(len(summary.problems), 'problem')} in {count(files, 'file')}, named above and skipped")
+    print_lines(lines)
+
+
+def summary_as_json(summary: Summary) -> dict[str, object]:
+    """Give what ``bloomz index --json`` prints.
+
+    :param summary: of the run.
+    :returns: plain values.
+    """
+    return {
+        "files": summary.files,
+        "passages": summary.passages,
+        "embedded": summary.embedded,
+        "unchanged": summary.unchanged,
+        "removed": summary.removed,
+        "other_kinds": summary.other_kinds,
+        "empty": summary.empty,
+        "problems": [problem._asdict() for problem in summary.problems],
+        "notes": [note._asdict() for note in summary.notes],
+        "seconds": round(summary.seconds, 3),
+        "passages_per_second": round(summary.passages_per_second, 1),
+        "model": summary.model,
+        "store": summary.store,
+    }
+
+
+def print_lines(lines: Iterable[str | Sequence[str]]) -> None:
+    """Print lines on stdout; a terminal gets them cut between words, a path or a name never in the middle.
+
+    :param lines: of anything; the fields of one have tabs between them in a pipe.
+    """
+    drawn = console() if on_terminal(sys.stdout) else None
+    for line in lines:
+        fields = [printable(field) for field in ([line] if isinstance(line, str) else line)]
+        if drawn:
+            drawn.print(Text("  ".join(fields)), overflow="ignore", crop=False)
+        else:
+            print("\t".join(fields))  # noqa: T201
+
+
+def count(number: int, what: str) -> str:
+    """Write a number of things.
+
+    :param number: how many.
+    :param what: one of them.
+    :returns: such as "1 passage" or "1,204 passages".
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object on one line of stdout, in UTF-8 whatever the terminal.
+
+    :param value: plain values.
+    """
+    import json
+
+    sys.stdout.flush()  # what was printed before comes before
+    sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
+    sys.stdout.flush()

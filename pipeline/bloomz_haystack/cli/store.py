@@ -1,0 +1,108 @@
+"""``bloomz store``: reads arguments, calls ``stored``, prints."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bloomz_haystack.cli.arguments import TEXT, check_store
+from bloomz_haystack.cli.errors import SETTINGS, one_line_errors, quiet_libraries, say
+from bloomz_haystack.cli.signals import clean_up_when_stopped
+from bloomz_haystack.printable import printable
+
+store_verbs = typer.Typer(help="Look into a store, or remove some of what it holds.", **SETTINGS)
+
+Store = Annotated[Path, typer.Option("--store", help="Folder of the store.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@store_verbs.command()
+def info(store: Store, json: Json = False) -> None:
+    """Show the model, the number of passages and files, and the size of a store."""
+    with one_line_errors(stopped="nothing was changed"):
+        check_store(store)
+        quiet_libraries()
+        from bloomz_haystack.cli.output import count, print_json, print_lines
+        from bloomz_haystack.indexing.stored import describe
+
+        clean_up_when_stopped()
+        known = describe(store)
+        if json:
+            print_json(known.as_json())
+            return
+        searched = "by words (BM25) and by vectors" if known.hybrid else "by vectors"
+        lines = [
+            f"store {known.store}",
+            f"model {known.model or 'not known'}",
+            f"{count(known.passages, 'passage')} in {count(known.files, 'file')}",
+            f"{known.bytes / 1e6:,.1f} MB on disk",
+            f"vectors of {known.embedding_dim} numbers, {known.datatype}; searched {searched}",
+        ]
+        print_lines(lines)
+
+
+@store_verbs.command("list")
+def list_files(store: Store, json: Json = False) -> None:
+    """List the files whose passages a store holds: passages, a tab, file."""
+    with one_line_errors(stopped="nothing was changed"):
+        check_store(store)
+        quiet_libraries()
+        from bloomz_haystack.cli.output import print_json, print_lines
+        from bloomz_haystack.indexing.stored import count_by_file, opened
+
+        clean_up_when_stopped()
+        with opened(store) as documents:
+            counts = count_by_file(documents)
+        if json:
+            print_json({"store": str(store), "files": [file._asdict() for file in counts]})
+            return
+        aligned = max((len(str(passages)) for _, passages in counts), default=0) * sys.stdout.isatty()
+        print_lines((str(passages).rjust(aligned), file or "(of no file)") for file, passages in counts)
+
+
+@store_verbs.command()
+def remove(
+    store: Store,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE", help="Files and folders, also those that are gone.", show_default=False),
+    ] = None,
+    filter_: Annotated[
+        str | None,
+        typer.Option("--filter", help="Haystack filter in JSON, in place of files.", show_default=False, **TEXT),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove the passages of files, or those that match a filter; their number is named first."""
+    with one_line_errors(stopped="nothing was changed"):
+        check_store(store)
+        if bool(files) == bool(filter_):
+            raise ValueError("name the files to remove, or give a --filter: one of the two")
+        quiet_libraries()
+        from bloomz_haystack.cli.output import count, print_json, print_lines
+        from bloomz_haystack.indexing.stored import files_named, of_files, opened, read_filter
+
+        clean_up_when_stopped()
+        with opened(store) as documents:
+            meant = {name: of for given in files or [] for name, of in files_named(documents, given).items()}
+            names = sorted(meant)
+            filters = read_filter(filter_) if filter_ else of_files(meant.values())
+            found = count(documents.count_documents_by_filter(filters), "passage")
+            found += f" of {count(len(names), 'file')}" if names else ""
+            if not yes and not _confirmed(f"remove {found} from the store at {store}"):
+                say("nothing was removed")
+                raise typer.Exit(1)
+            removed = documents.delete_by_filter(filters)
+            left = documents.count_documents()
+        if json:
+            print_json({"store": str(store), "removed": removed, "passages": left, "files": names})
+        else:
+            print_lines([f"{found} removed, {count(left, 'passage')} left"])
+
+
+def _confirmed(what: str) -> bool:
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise ValueError(f"this would {what}: add --yes to do it")
+    return typer.confirm(printable(f"bloomz: {what}?"), err=True)

@@ -1,0 +1,364 @@
+"""Files -> passages -> vectors -> store, block by block: the ``index`` verb, without its command line.
+
+A passage whose id (a hash of all that is stored of it) is in the store is left alone; what a file no longer says is
+deleted from the store once its new passages are written. A file that cannot be read whole loses nothing: what the store
+held of it stays until it can. A run that is cut short loses the block in hand, and the next run goes on from there.
+"""
+
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from haystack import Document
+from haystack.document_stores.types import DuplicatePolicy
+
+from bloomz_haystack.choosing import choose_model, stored_dimension
+from bloomz_haystack.indexing.files import FoundFile, FoundFiles, find_files, path_of, stored_name
+from bloomz_haystack.indexing.formats.extract import count
+from bloomz_haystack.indexing.indexed_files import IndexedFile, IndexedFiles, of_file
+from bloomz_haystack.indexing.passages import Splitter
+from bloomz_haystack.indexing.problems import Note, Problem
+from bloomz_haystack.indexing.texts import read_file
+from bloomz_haystack.pipelines import BATCH_TOKENS, FILE_FIELD, FILE_KEY, index_pipeline
+from haystack_integrations.common.bloomz.int8 import Precision
+from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
+from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+from haystack_integrations.document_stores.qdrant_edge.origin import MODEL_KEY
+
+SPECIAL_TOKENS = 8  # that a tokenizer may put around a text, at most
+SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024  # passages
+TOKENS_KEY = "most_tokens"  # of a text, of the store's model: known without loading it
+BLOCK_SECONDS = 4.0  # what a cut-off run may lose, and how long the progress bar may stand still
+
+
+@dataclass
+class Summary:
+    """What an indexing run did."""
+
+    model: str
+    store: str
+    files: int = 0
+    passages: int = 0
+    embedded: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    other_kinds: dict[str, int] = field(default_factory=dict)  # files left aside, by suffix
+    seconds: float = 0.0
+    loading_seconds: float = 0.0  # of these, to load the model
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+    @property
+    def passages_per_second(self) -> float:
+        """Passages found a second, from the first file to the last, without the time to load the model."""
+        seconds = self.seconds - self.loading_seconds
+        return self.passages / seconds if seconds > 0 else 0.0
+
+    @property
+    def nothing_done(self) -> bool:
+        """Whether the files gave no passage and none was removed."""
+        return not self.passages and not self.removed
+
+
+class Watcher(Protocol):
+    """Who wants to see the run go on."""
+
+    def started(self, total_bytes: int) -> None:
+        """Learn how much there is to read."""
+
+    def advanced(self, summary: Summary, bytes_done: int) -> None:
+        """See a block in the store."""
+
+    def problem(self, problem: Problem | Note) -> None:
+        """See what could not be read, or not for certain."""
+
+
+class Unwatched:
+    """Nobody looks."""
+
+    def started(self, total_bytes: int) -> None:
+        """Do nothing."""
+
+    def advanced(self, summary: Summary, bytes_done: int) -> None:
+        """Do nothing."""
+
+    def problem(self, problem: Problem | Note) -> None:
+        """Do nothing."""
+
+
+def index_files(
+    paths: Iterable[str | Path],
+    store: str | Path,
+    *,
+    model: str | None = None,
+    default_model: str | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    passage_words: int = 150,
+    prune: bool = False,
+    prune_all: bool = False,
+    watcher: Watcher | None = None,
+    hybrid: bool = False,
+    precision: Precision | None = None,
+    wait: float = 30.0,
+) -> Summary:
+    """Bring a store up to date with files.
+
+    :param paths: files and folders.
+    :param store: folder of the store; made if needed.
+    :param model: bi-encoder; None takes the store's own, else ``default_model``.
+    :param default_model: for a new store.
+    :param batch_tokens: tokens computed together.
+    :param passage_words: words in a passage.
+    :param prune: also remove the passages of files that are gone from the paths given; a path may itself be gone.
+    :param prune_all: also of those whose folder is there but empty, as that of a disk that is not mounted, and the
+        last passages of the store; else they are named as a problem.
+    :param watcher: told how it goes.
+    :param hybrid: keep the words of the passages too; a store made without gets those of all it holds. One that has
+        them goes on keeping them.
+    :param precision: "int8" for linears of 8 bits, on a CPU; None for the device's own dtype.
+    :param wait: seconds to wait for another process that holds the store.
+    :returns: what was done; ``problems`` names what could not be read.
+    :raises ValueError: if a path does not exist, a number is out of range, or the store was made with another model.
+    """
+    store = Path(store)
+    Splitter(passage_words)  # refuses a bad number before anything is done
+    found = find_files(map(Path, paths), leave_out=store, gone=prune)
+    chosen = choose_model(store, model, default_model)
+    files = IndexedFiles(store)
+    _check_known(found, files)
+    summary, watcher = Summary(chosen, str(store)), watcher or Unwatched()
+    if not found.files and not files.by_key:  # no empty store
+        _note_found(found, summary, watcher)
+        return summary
+    with _opened(store, chosen, batch_tokens, hybrid, precision, wait) as (embedder, documents):
+        run = _Run(embedder, documents, files, passage_words, summary, watcher)
+        run.index(found)
+        if prune:
+            run.prune(found, everything=prune_all)
+    return summary
+
+
+def _check_known(found: FoundFiles, files: IndexedFiles) -> None:
+    for path in found.asked:
+        if not os.path.lexists(path) and not files.under([path]):
+            raise ValueError(f"no such file or folder: {stored_name(path)}, and the store holds nothing of it")
+
+
+def _note_found(found: FoundFiles, summary: Summary, watcher: Watcher) -> None:
+    summary.other_kinds = dict(found.other_kinds.most_common())
+    summary.problems += found.problems
+    for problem in found.problems:
+        watcher.problem(problem)
+
+
+@contextmanager
+def _opened(
+    folder: Path, model: str, batch_tokens: int, hybrid: bool, precision: Precision | None, wait: float
+) -> Iterator[tuple[BloomzDocumentEmbedder, QdrantEdgeDocumentStore]]:
+    """Give the two ends of the indexing pipeline, ready; the model is loaded only when a passage needs it."""
+    dimension = stored_dimension(folder)
+    if dimension is None:
+        # Before the store is made: a model that cannot be loaded leaves no empty store behind.
+        probe = BloomzDocumentEmbedder(model, precision=precision, progress_bar=False)
+        dimension = probe.dimension
+    else:
+        probe = None
+    pipeline = index_pipeline(
+        folder,
+        model=model,
+        embedding_dim=dimension,
+        batch_tokens=batch_tokens,
+        progress_bar=False,
+        hybrid=hybrid,
+        precision=precision,
+    )
+    embedder = pipeline.get_component("embedder")
+    store = pipeline.get_component("writer").document_store  # type: ignore[attr-defined]
+    try:
+        store.open(wait=wait)
+        if store.count_documents() == 0 or MODEL_KEY not in store.read_info():
+            store.update_info(**{MODEL_KEY: model})
+        if probe is not None:
+            store.update_info(**{TOKENS_KEY: str(probe.most_tokens)})
+        yield embedder, store  # type: ignore[misc]
+    finally:
+        store.close()
+        embedder.close()  # type: ignore[attr-defined]
+        if probe is not None:
+            probe.close()
+
+
+class _ReadFile(NamedTuple):
+    """A file all of whose passages are in a block."""
+
+    file: IndexedFile
+    ids: list[str]
+    whole: bool  # whether every line of it could be read
+
+
+class _Run:
+    """One run: the block in hand, and the files whose passages wait for it to be written."""
+
+    def __init__(
+        self,
+        embedder: BloomzDocumentEmbedder,
+        store: QdrantEdgeDocumentStore,
+        files: IndexedFiles,
+        passage_words: int,
+        summary: Summary,
+        watcher: Watcher,
+    ) -> None:
+        self.embedder, self.store, self.files = embedder, store, files
+        self.splitter = Splitter(passage_words, self._fits)
+        self.most_tokens = int(store.read_info().get(TOKENS_KEY, 0))
+        self.summary, self.watcher = summary, watcher
+        self.block: list[Document] = []
+        self.block_size = SMALLEST_BLOCK
+        self.read_files: list[_ReadFile] = []
+        self.found_keys: set[str] = set()
+        self.truncated: Counter[str] = Counter()  # passages that lost their end, by file
+        self.bytes_done = 0
+        self.was_empty = store.count_documents() == 0
+
+    def index(self, found: FoundFiles) -> None:
+        start = time.perf_counter()
+        self.watcher.started(found.bytes)
+        _note_found(found, self.summary, self.watcher)
+        for file in found.files:
+            self._index_file(file)
+        self._write_block()
+        for name, passages in self.truncated.items():
+            self._note(
+                Note(name, f"{count(passages, 'passage')} of it lost the end: the model reads no more of a text")
+            )
+        self.summary.seconds = time.perf_counter() - start
+
+    def prune(self, found: FoundFiles, everything: bool) -> None:
+        """Remove what is gone, unless it may only be out of reach."""
+        gone = {file: 0 for file in self.files.under(found.asked) if file.key not in self.found_keys and file.is_gone}
+        for file in gone:
+            gone[file] = self.store.count_documents_by_filter(of_file(file.key))
+        all_of_it = sum(gone.values()) == self.store.count_documents()
+        kept: dict[Path, list[IndexedFile]] = defaultdict(list)
+        for file in gone:
+            place = None if everything else file.doubtful_place()
+            if place is None and all_of_it and gone[file] and not everything:
+                place = next(path for path in found.asked if file.is_under(path))
+            if place is not None:
+                kept[place].append(file)
+        for place, files in kept.items():
+            self._note(Problem(stored_name(place), _doubt(sum(gone[file] for file in files), len(files), all_of_it)))
+        removed = set(gone).difference(*kept.values())
+        self.summary.removed += sum(self.store.delete_by_filter(of_file(file.key)) for file in removed)
+        if removed:
+            self.files.forget(file.key for file in removed)
+
+    def _index_file(self, found: FoundFile) -> None:
+        file, known = self.files.add(found)
+        self.found_keys.add(file.key)
+        if known is not None and known.name != file.name:
+            self._rename(known, file)
+        ids: list[str] = []
+        seen: Counter[str] = Counter()
+        whole = True
+        for reading in read_file(found.path):
+            self.bytes_done += reading.bytes
+            if isinstance(reading.outcome, Document):
+                self._take(reading.outcome, file, ids, seen)
+                continue
+            self._note(reading.outcome)
+            if isinstance(reading.outcome, Problem):
+                whole = False
+                if reading.outcome.line is None:
+                    return  # what the store holds of it stays: the file may be whole again tomorrow
+        self.summary.files += 1
+        self.summary.passages += len(ids)
+        if not ids:
+            self.summary.empty.append(stored_name(found.path))
+        self.read_files.append(_ReadFile(file, ids, whole))
+
+    def _take(self, document: Document, file: IndexedFile, ids: list[str], seen: Counter[str]) -> None:
+        if FILE_KEY in document.meta:
+            self._note(Note(file.path, f"its metadata has {FILE_KEY}, a name that the store needs: it was replaced"))
+        keyed = replace(document, meta={**document.meta, FILE_KEY: file.key})
+        for passage in self.splitter.split(keyed, path_of(file.name), seen):
+            ids.append(passage.id)
+            self.block.append(passage)
+            if len(self.block) >= self.block_size:
+                self._write_block()
+
+    def _rename(self, known: IndexedFile, file: IndexedFile) -> None:
+        """The same file, seen from another folder."""
+        named = {"field": f"meta.{FILE_FIELD}", "operator": "==", "value": known.name}
+        self.files.save()
+        self.store.update_by_filter(
+            {"operator": "AND", "conditions": [of_file(file.key), named]}, {FILE_FIELD: file.name}
+        )
+
+    def _fits(self, text: str) -> bool:
+        size = len(text.encode()) + SPECIAL_TOKENS  # a token is a byte at least
+        if size <= self.most_tokens:
+            return True
+        self._load_model()
+        return self.embedder.fits(text)
+
+    def _write_block(self) -> None:
+        block, self.block = self.block, []
+        known = self.store.existing_ids(passage.id for passage in block)
+        new = [passage for passage in block if passage.id not in known]
+        self.files.save()
+        if new:
+            self._load_model()
+        start = time.perf_counter()
+        if new:
+            vectors = self.embedder.embed(new, on_truncated=self._count_truncated)
+            self.store.write_embeddings(new, vectors, DuplicatePolicy.OVERWRITE, model=self.embedder.identity)
+        self.summary.embedded += len(new)
+        self.summary.unchanged += len(known)
+        self._remove_what_is_gone()
+        seconds = time.perf_counter() - start
+        self.block_size = _next_size(self.block_size, seconds)
+        self.watcher.advanced(self.summary, self.bytes_done)
+
+    def _count_truncated(self, passages: list[Document]) -> None:
+        self.truncated.update(passage.meta[FILE_FIELD] for passage in passages)
+
+    def _load_model(self) -> None:
+        start = time.perf_counter()
+        self.embedder.warm_up()
+        self.summary.loading_seconds += time.perf_counter() - start
+
+    def _remove_what_is_gone(self) -> None:
+        for file, ids, whole in self.read_files:
+            # Counted first: an exact answer that costs little, and nearly always nothing is gone.
+            if self.was_empty or not whole or self.store.count_documents_by_filter(of_file(file.key)) <= len(ids):
+                continue
+            gone = [of_file(file.key), {"field": "id", "operator": "not in", "value": ids}]
+            self.summary.removed += self.store.delete_by_filter({"operator": "AND", "conditions": gone})
+        self.read_files.clear()
+
+    def _note(self, outcome: Problem | Note) -> None:
+        if isinstance(outcome, Problem):
+            self.summary.problems.append(outcome)
+        else:
+            self.summary.notes.append(outcome)
+        self.watcher.problem(outcome)
+
+
+def _doubt(passages: int, files: int, all_of_it: bool) -> str:
+    held = f"{count(passages, 'passage')} of {count(files, 'file')}"
+    why = "all that the store holds" if all_of_it else "and an empty folder, or a link to nowhere, is what is left"
+    return f"{held} gone, {why}: is a disk not mounted? Nothing of it was removed; --prune --yes removes it"
+
+
+def _next_size(size: int, seconds: float) -> int:
+    """Twice as many passages after a quick block, half as many after a slow one."""
+    if seconds < BLOCK_SECONDS / 2:
+        return min(size * 2, LARGEST_BLOCK)
+    return max(size // 2, SMALLEST_BLOCK) if seconds > BLOCK_SECONDS else size

@@ -1,0 +1,1 @@
+"""Batch -> loss: `retriever` (InfoNCE) and `ranker` (`listwise`), on `losses`, `grad_cache` and `shared_prefix`."""

@@ -1,0 +1,1 @@
+"""How the two bundled models are made, and nothing else: `bundled.sh` runs all of it."""

@@ -67,7 +67,7 @@ def open_regular(path: Path) -> BinaryIO:
 def _reader(kind: str) -> Reader:
     # Imported one by one, when the first file of the kind comes.
     module, name = READERS[kind]
-    return getattr(import_module(f"bloomz_haystack.formats.{module}"), name)
+    return getattr(import_module(f"bloomz_haystack.indexing.formats.{module}"), name)
 
 
 READERS = {

@@ -367,7 +367,9 @@ def test_intervals_equal_scipys_bootstrap(ranks: npt.NDArray[np.float64]) -> Non
 def test_intervals_are_seeded_and_checked(ranks: npt.NDArray[np.float64], monkeypatch: pytest.MonkeyPatch) -> None:
     once = bootstrap_intervals(ranks, 500, seed=3)
     assert once == bootstrap_intervals(ranks, 500, seed=3) != bootstrap_intervals(ranks, 500, seed=4)
-    monkeypatch.setattr("bloomz_haystack.benchmark.significance.BATCH_ELEMENTS", 1000)  # small batches, same draws
+    monkeypatch.setattr(
+        "bloomz_haystack.benchmark.figures.significance.BATCH_ELEMENTS", 1000
+    )  # small batches, same draws
     batched = bootstrap_intervals(ranks, 500, seed=3)
     np.testing.assert_allclose(list(batched.values()), list(once.values()))
     wide, narrow = (bootstrap_intervals(ranks, 500, level)["mrr"] for level in (0.99, 0.5))

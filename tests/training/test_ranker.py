@@ -204,7 +204,7 @@ def test_words_are_exchanged_for_others_about_as_frequent() -> None:
 
 
 def test_a_grid_of_one_language_exchanges_the_same_words_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bloomz_haystack.training.shuffled_words.KEPT", 0)
+    monkeypatch.setattr("bloomz_haystack.training.data.shuffled_words.KEPT", 0)
     rows = [row(number, [other for other in range(20) if other // 4 == number // 4]) for number in range(20)]
     monolingual = {"language_pairs": {"english-english": 1.0}}
     plain, shuffled = (objective(rows, share, **monolingual).batch(3).texts for share in (0.0, 1.0))

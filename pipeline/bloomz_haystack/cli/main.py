@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bloomz_haystack.cli import benchmark_growth as growth_cli  # noqa: F401  # add their verbs to the line below
+from bloomz_haystack.cli import benchmark_growth, benchmark_speed  # noqa: F401  # add their verbs to the line below
 from bloomz_haystack.cli.arguments import INTEGER, PRECISION, PROBABILITY, WEIGHT, check_paths, check_store, text
 from bloomz_haystack.cli.benchmark import benchmark
 from bloomz_haystack.cli.errors import SETTINGS, mend_streams, one_line_errors, quiet_libraries, say, show_traceback

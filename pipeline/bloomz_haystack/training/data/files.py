@@ -14,8 +14,8 @@ from bloomz_haystack.training.data.rows import BadRowError
 
 Entry = tuple[str, object]  # "FILE:LINE", and the values or a BadRowError
 
-PARQUET_SUFFIX, SQUAD_SUFFIX = ".parquet", ".json"
-SUFFIXES = (".jsonl", ".jsonl.gz", PARQUET_SUFFIX, SQUAD_SUFFIX)
+PARQUET_SUFFIX, SQUAD_SUFFIXES = ".parquet", (".json", ".json.gz")
+SUFFIXES = (".jsonl", ".jsonl.gz", PARQUET_SUFFIX, *SQUAD_SUFFIXES)
 PARQUET_ROWS = 1024  # read together: bounds the memory
 
 

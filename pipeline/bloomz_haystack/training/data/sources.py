@@ -15,7 +15,7 @@ from pathlib import Path
 from bloomz_haystack.training.config import Source
 from bloomz_haystack.training.data.files import (
     PARQUET_SUFFIX,
-    SQUAD_SUFFIX,
+    SQUAD_SUFFIXES,
     SUFFIXES,
     Entry,
     line_entries,
@@ -31,7 +31,7 @@ VALIDATION_EVERY = 50  # one passage in 50 is held out
 SAMPLE = 5_000  # rows of a stream read first: those held out, and texts to learn a vocabulary from
 JUDGED_AFTER = 1_000  # rows of a stream before its share of bad ones can stop the run
 NAMED = 5  # bad rows named in the log
-KINDS = "*.jsonl, *.jsonl.gz, *.parquet, or *.json in SQuAD format"
+KINDS = "*.jsonl, *.jsonl.gz, *.parquet, or *.json (.gz) in SQuAD format"
 
 Epoch = Callable[[int], Iterator[Entry]]
 
@@ -122,10 +122,10 @@ def entries(path: Path) -> Iterator[Entry]:
     files = files_of(path)
     squad: dict[str, dict[str, Path]] = defaultdict(dict)
     for file in files:
-        if file.suffix == SQUAD_SUFFIX:
+        if file.name.endswith(SQUAD_SUFFIXES):
             name, language = squad_language(file)
             squad[name][language] = file
-    lines = (_file_entries(file) for file in files if file.suffix != SQUAD_SUFFIX)
+    lines = (_file_entries(file) for file in files if not file.name.endswith(SQUAD_SUFFIXES))
     return chain.from_iterable([*lines, *map(squad_entries, squad.values())])
 
 
@@ -167,7 +167,7 @@ def texts_of(sources: Sequence[Rows], budget: int) -> Iterator[str]:
 def _epoch_of(path: str, seed: int) -> Epoch:
     if is_on_hub(path):
         return partial(hub_entries, path, seed)
-    files = [file for file in files_of(Path(path)) if file.suffix != SQUAD_SUFFIX]
+    files = [file for file in files_of(Path(path)) if not file.name.endswith(SQUAD_SUFFIXES)]
     if not files:
         raise ValueError(f"{path}: SQuAD files cannot be streamed: leave 'stream' out")
     return partial(file_stream, files, _file_entries, seed)

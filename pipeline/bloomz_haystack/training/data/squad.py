@@ -5,13 +5,12 @@ one a language, are joined by question id. Questions without an answer (SQuAD 2)
 Source: model card of cmarkea/bloomz-560m-reranking.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from bloomz_haystack.files.squad import read_squad
 from bloomz_haystack.training.data.files import Entry
 from bloomz_haystack.training.data.rows import BadRowError
 
@@ -25,13 +24,13 @@ class _Paragraph:
     """A paragraph in the languages it was found in, and its questions by id, likewise."""
 
     theme: str
-    sides: dict[str, Any] = field(default_factory=dict)
-    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sides: dict[str, str] = field(default_factory=dict)
+    questions: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def readable(self) -> bool:
         """Whether it can serve as a negative."""
-        return all(isinstance(text, str) and text.strip() for text in self.sides.values())
+        return all(text.strip() for text in self.sides.values())
 
 
 def squad_language(path: Path) -> tuple[str, str]:
@@ -41,13 +40,14 @@ def squad_language(path: Path) -> tuple[str, str]:
     :returns: the name without its ending, the same for the two languages of a set; the language.
     :raises ValueError: if the name does not tell.
     """
-    name, _, ending = path.stem.replace("_", "-").rpartition("-")
+    stem = path.name.removesuffix(".gz").removesuffix(".json")
+    name, _, ending = stem.replace("_", "-").rpartition("-")
     for language, endings in ENDINGS.items():
         if name and ending.lower() in endings:
             return name, language
-    if path.stem in OFFICIAL:
-        return path.stem, "english"
-    raise ValueError(f"{path}: cannot tell the language of a SQuAD file: name it {path.stem}-en.json or -fr.json")
+    if stem in OFFICIAL:
+        return stem, "english"
+    raise ValueError(f"{path}: cannot tell the language of a SQuAD file: name it {stem}-en.json or -fr.json")
 
 
 def squad_entries(files: Mapping[str, Path]) -> Iterator[Entry]:
@@ -55,12 +55,13 @@ def squad_entries(files: Mapping[str, Path]) -> Iterator[Entry]:
 
     :param files: language -> file; with two, paragraphs that share a question id are the same paragraph.
     :yields: place, ``FILE, question ID``, and values in the schema of cmarkea/mmarco-contrastive, without scores.
-    :raises ValueError: if a file is not JSON in SQuAD format.
+    :raises ValueError: if a file is not in SQuAD format.
     """
     by_question: dict[str, _Paragraph] = {}
     themes: dict[str, list[_Paragraph]] = defaultdict(list)
     for language, path in files.items():
-        for theme, context, questions in _paragraphs(path):
+        for theme, context, asked in read_squad(path):
+            questions = {question.id: question.text for question in asked if not question.is_impossible}
             known = (by_question[key] for key in questions if key in by_question)
             paragraph = next((found for found in known if language not in found.sides), None)
             if paragraph is None:
@@ -84,22 +85,3 @@ def _nearest(paragraphs: list[_Paragraph], place: int) -> list[_Paragraph]:
     """The other paragraphs of an article, those beside this one first: they speak of what is closest to it."""
     order = sorted(range(len(paragraphs)), key=lambda other: abs(other - place))
     return [paragraphs[other] for other in order[1:] if paragraphs[other].readable][:MOST_NEGATIVES]
-
-
-def _paragraphs(path: Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Theme, context and answerable questions by id."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-        for article in values["data"]:
-            for paragraph in article["paragraphs"]:
-                asked = [entry for entry in paragraph["qas"] if not entry.get("is_impossible")]
-                questions = {str(entry["id"]): entry.get("question") for entry in asked}
-                yield str(article.get("title") or ""), paragraph.get("context"), questions
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): convert the file") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is torn or not JSON ({error})") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not in SQuAD format, data > paragraphs > qas ({type(error).__name__}: {error})"
-        ) from None

@@ -1,3 +1,5 @@
-"""What several rooms need of files: `provenance` (SHA-256, git commit, versions), `json_values` (checked JSON) and
-`squad` (the one SQuAD reader).
+"""What several rooms need of files.
+
+`provenance` (SHA-256, git commit, versions), `json_values` (checked JSON), `squad` (the one SQuAD reader), `yaml_schema`
+(a YAML file checked against a type), `markdown` (tables).
 """

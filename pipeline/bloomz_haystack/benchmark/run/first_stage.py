@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bloomz_haystack.benchmark.corpora.corpora import Corpus, Question
-from bloomz_haystack.benchmark.run.ranking import Part, Ranking, fuse, rank, rank_vectors
+from bloomz_haystack.benchmark.run.ranking import Part, Ranking, fused_scores, rank, rank_vectors
 from bloomz_haystack.benchmark.systems.bm25 import Bm25
 from bloomz_haystack.benchmark.systems.encoders import TextModel, open_text_model
 from bloomz_haystack.benchmark.systems.store_bm25 import StoreBm25
@@ -82,7 +82,7 @@ def rank_passages(
     kept = min(max(CANDIDATES, depth), len(corpus.passages))
     parts = [of_part(part, kept, kept) for part in choice.parts(system)]
     done = watcher.step("fusing", len(questions) * len(corpus.passages))
-    scores = fuse(parts, len(corpus.passages), fusion)
+    scores = fused_scores(parts, len(corpus.passages), fusion)
     ranking = rank(scores, [question.gold for question in questions], len(corpus.passages), depth, done)
     return _leave_out(ranking, ranking.candidate_scores < 0)
 

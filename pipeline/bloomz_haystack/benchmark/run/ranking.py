@@ -1,39 +1,34 @@
-"""Scores, or vectors -> ``Ranking``: the rank of the right passage of each question, and the first K passages.
+"""Scores, or vectors -> `Ranking`: the rank of the right passage of each question, and the first K passages.
 
-Also rankings -> fused scores, and a ranking + a ranker's probabilities -> the ranking after it. Scores exist a block at
-a time, never more than ``BLOCK_BYTES`` of them. Knows neither models nor corpora. ``python -m
-bloomz_haystack.benchmark.run.ranking_speed --help`` measures the speed.
+Also rankings -> fused scores, and a ranking + a ranker's probabilities -> the ranking after it. Questions come in
+blocks, each against all passages: never more than `BLOCK_BYTES` of scores at a time. Knows neither models nor corpora.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from bloomz_haystack.benchmark.run.blocks import Tally, absorb, start_tally
-from bloomz_haystack.benchmark.run.space import Space
-from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, Fusion, Scale, Side
-from haystack_integrations.document_stores.qdrant_edge.fusion import fuse as fuse_sides
+from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, Fusion, Scale, Side, fuse
 
 ScoreBlock = Callable[[int, int], npt.NDArray[np.float32]]
 """Questions start..stop -> (stop - start, P) float32, higher is better."""
-Progress = Callable[[int], object]
-"""Told how many scores were computed since the last call."""
 
-# Half of the 256 MB promised: the other half is for a callable that needs as much again.
-BLOCK_BYTES = 2**27
-PASSAGES_PER_BLOCK = 8192
+METRICS = ("cosine", "l2", "dot")
+# Of the product of the norms. The largest error seen of a float32 product, of 256..2560 terms: 1.0e-6 where cosines are
+# about 0.9, 2e-7 where they are about 0.
+ROUNDING = 1e-6
+BLOCK_BYTES = 2**26
 
 
 class Ranking(NamedTuple):
     """Where the right passage stands for each of Q questions, and the first K passages.
 
-    ``fair`` (Q,) float64: expected rank, from 1, if equal scores are put in random order: those above, plus the middle
-    of those equal. ``optimistic`` (Q,) int64: the first place it could have. ``candidates`` (Q, K) int64: passages,
-    best first, of equal ones the earlier; ``candidate_scores`` (Q, K) float32.
+    `fair` (Q,) float64: expected rank, from 1, if equal scores are put in random order: those above, plus the middle
+    of those equal. `optimistic` (Q,) int64: the first place it could have. `candidates` (Q, K) int64: passages,
+    best first, of equal ones the earlier; `candidate_scores` (Q, K) float32.
     """
 
     fair: npt.NDArray[np.float64]
@@ -43,7 +38,7 @@ class Ranking(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One ranking among those fused, and what ``Side`` knows of it; ``trust`` (Q,) float64, one for each question."""
+    """One ranking among those fused, and what `Side` knows of it; `trust` (Q,) float64, one for each question."""
 
     ranking: Ranking
     weight: float
@@ -52,15 +47,19 @@ class Part(NamedTuple):
 
 
 def rank(
-    scores: ScoreBlock, gold: npt.ArrayLike, passages: int, k: int = 100, progress: Progress | None = None
+    scores: ScoreBlock,
+    gold: npt.ArrayLike,
+    passages: int,
+    k: int = 100,
+    progress: Callable[[int], object] | None = None,
 ) -> Ranking:
     """Rank all passages for each question, from a callable: BM25, a hybrid.
 
-    :param scores: gives the scores of some questions over all passages; asked for ``BLOCK_BYTES`` at most at a time.
+    :param scores: gives the scores of some questions over all passages; asked for `BLOCK_BYTES` at most at a time.
     :param gold: (Q,) position of the right passage of each question.
     :param passages: P.
     :param k: how many candidates to keep, at most P.
-    :param progress: told of each block.
+    :param progress: called with the number of new scores after each block.
     :returns: the ranking; scores count as equal when they are.
     :raises ValueError: for a gold position outside 0..P, a block of another shape, NaN (names the first question).
 
@@ -68,15 +67,12 @@ def rank(
     [2.0]
     """
     gold = _checked_gold(gold, passages, k)
-    step = max(1, BLOCK_BYTES // (4 * passages))
     parts = []
-    for start in range(0, len(gold), step):
-        right = gold[start : start + step]
-        block = _checked_block(scores(start, start + len(right)), (len(right), passages), start)
+    for rows in _blocks(len(gold), passages):
+        right = gold[rows]
+        block = _checked_block(scores(rows.start, rows.stop), (len(right), passages), rows.start)
         own = block[np.arange(len(right)), right]
-        tally = start_tally(own, own)
-        absorb(tally, block, 0, k)
-        parts.append(_finish(tally))
+        parts.append(_ranked(torch.from_numpy(block), own, own, k))
         if progress:
             progress(block.size)
     return _joined(parts)
@@ -88,65 +84,39 @@ def rank_vectors(
     gold: npt.ArrayLike,
     metric: str,
     k: int = 100,
-    progress: Progress | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Ranking:
-    """Rank all passages for each question, from vectors: matrix products, blocked both ways.
+    """Rank all passages for each question, from vectors, by matrix products.
 
-    Beside the vectors, which may be memory-mapped, it needs about 300 MB whatever Q and P. Scores within
-    ``space.ROUNDING`` of the right passage's count as equal to it: the same passage stored twice must tie, and a
+    Scores within `ROUNDING` of the right passage's count as equal to it: the same passage stored twice must tie, and a
     product's last bits depend on where in a block it is computed.
 
     :param queries: (Q, D).
     :param passages: (P, D).
     :param gold: (Q,) position of the right passage of each question.
-    :param metric: ``cosine``, ``l2`` (the score is minus the distance) or ``dot``.
+    :param metric: `cosine`, `l2` (the score is minus the distance) or `dot`.
     :param k: how many candidates to keep, at most P.
-    :param progress: told of each block.
+    :param progress: called with the number of new scores after each block.
     :returns: the ranking.
     :raises ValueError: for shapes that do not fit, an unknown metric, a gold position outside 0..P, a vector that
         holds NaN or infinity (names the first).
     """
     space = Space(queries, passages, metric)
     gold = _checked_gold(gold, len(passages), k, len(queries))
-    width = min(PASSAGES_PER_BLOCK, len(passages))
-    step = max(1, BLOCK_BYTES // (4 * width))
     parts = []
-    room = torch.empty(min(step, len(gold)) * width)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for start in range(0, len(gold), step):
-            asked = space.queries_at(slice(start, start + step))
-            tally = start_tally(*space.bracket(asked, gold[start : start + step]))
-            for first in range(0, len(passages), width):
-                block = space.scores(asked, slice(first, first + width), room)
-                absorb(tally, block, first, k, pool)
-                if progress:
-                    progress(block.size)
-            tally.best_scores = space.told(tally.best_scores, asked)
-            parts.append(_finish(tally))
+    for rows in _blocks(len(gold), len(passages)):
+        asked = space.ready(queries[rows])
+        part = _ranked(space.products(asked), *space.bracket(asked, gold[rows]), k)
+        parts.append(part._replace(candidate_scores=space.similarities(part.candidate_scores, asked)))
+        if progress:
+            progress(len(asked) * len(passages))
     return _joined(parts)
 
 
-def vector_scores(queries: npt.NDArray[np.floating], passages: npt.NDArray[np.floating], metric: str) -> ScoreBlock:
-    """Score vectors row by row, for what needs all scores of a question; ``rank_vectors`` is the fast way to ranks.
-
-    :param queries: (Q, D).
-    :param passages: (P, D).
-    :param metric: ``cosine``, ``l2`` (the score is minus the distance) or ``dot``.
-    :returns: the callable.
-    :raises ValueError: as ``rank_vectors``.
-    """
-    space = Space(queries, passages, metric)
-
-    def block(start: int, stop: int) -> npt.NDArray[np.float32]:
-        asked = space.queries_at(slice(start, stop))
-        room = torch.empty(len(asked) * len(passages))
-        return space.told(space.scores(asked, slice(0, len(passages)), room), asked)
-
-    return block
-
-
-def fuse(parts: Sequence[Part], passages: int, fusion: Fusion, rank_constant: float = RANK_CONSTANT) -> ScoreBlock:
-    """Fuse several systems as ``QdrantEdgeHybridRetriever`` does, by its own function.
+def fused_scores(
+    parts: Sequence[Part], passages: int, fusion: Fusion, rank_constant: float = RANK_CONSTANT
+) -> ScoreBlock:
+    """Fuse several systems as `QdrantEdgeHybridRetriever` does, by its own function.
 
     Only candidates count, and only those that score above minus infinity. A passage in nobody's candidates scores -1,
     below all that was found: a right passage there ties with all others there, so its fair rank is the middle of what
@@ -156,12 +126,12 @@ def fuse(parts: Sequence[Part], passages: int, fusion: Fusion, rank_constant: fl
     :param passages: P.
     :param fusion: "convex", by scores, or "rrf", by ranks.
     :param rank_constant: of "rrf": how little the first places count more than the next.
-    :returns: scores to be given to ``rank``.
+    :returns: scores to be given to `rank`.
     :raises ValueError: without parts, or if they are not of the same questions.
     """
     if len({len(part.ranking.fair) for part in parts}) != 1:
-        told = [len(part.ranking.fair) for part in parts]
-        raise ValueError(f"expected rankings of the same questions, but got {told}")
+        counts = [len(part.ranking.fair) for part in parts]
+        raise ValueError(f"expected rankings of the same questions, but got {counts} questions")
 
     def block(start: int, stop: int) -> npt.NDArray[np.float32]:
         fused = np.full((stop - start, passages), -1, np.float32)
@@ -170,7 +140,7 @@ def fuse(parts: Sequence[Part], passages: int, fusion: Fusion, rank_constant: fl
                 Side(_hits(part.ranking, question), part.weight, part.scale, float(part.trust[question]))
                 for part in parts
             ]
-            for place, score in fuse_sides(sides, fusion, rank_constant):
+            for place, score in fuse(sides, fusion, rank_constant):
                 row[place] = score
         return fused
 
@@ -200,7 +170,7 @@ def rerank(ranking: Ranking, gold: npt.ArrayLike, probabilities: npt.NDArray[np.
     right = ranking.candidates[:, :seen] == _checked_gold(gold, np.iinfo(np.int64).max, seen, questions)[:, None]
     found, own = right.any(1), values[np.arange(questions), right.argmax(1)][:, None]
     above, level = (values > own).sum(1), (values == own).sum(1)
-    # The first stage's tie ends at place 2 fair - optimistic; what the ranker saw takes the first ``seen`` places.
+    # The first stage's tie ends at place 2 fair - optimistic; what the ranker saw takes the first `seen` places.
     behind = np.maximum(ranking.optimistic, seen + 1)
     last = np.maximum(2 * ranking.fair - ranking.optimistic, behind)
     order = np.argsort(-values, axis=1, kind="stable")
@@ -235,11 +205,124 @@ def _checked_block(block: npt.NDArray[np.float32], shape: tuple[int, int], start
     return np.ascontiguousarray(block, np.float32)
 
 
-def _finish(tally: Tally) -> Ranking:
-    order = np.argsort(-tally.best_scores, axis=1, kind="stable")
-    best, scores = np.take_along_axis(tally.best, order, 1), np.take_along_axis(tally.best_scores, order, 1)
-    fair = 1.0 + tally.above + np.maximum(tally.level - 1, 0) / 2
-    return Ranking(fair, 1 + tally.above, best, scores)
+def _ranked(scores: torch.Tensor, lowest: npt.NDArray[np.float32], highest: npt.NDArray[np.float32], k: int) -> Ranking:
+    """Rank one block (R, P), given the bracket (R,) of scores that count as equal to the right passage's."""
+    above = _count(scores > torch.from_numpy(highest)[:, None])
+    level = _count(scores >= torch.from_numpy(lowest)[:, None]) - above
+    best = _best(scores, min(k, scores.shape[1]))
+    fair = 1.0 + above + np.maximum(level - 1, 0) / 2
+    return Ranking(fair, 1 + above, best.numpy(), scores.gather(1, best).numpy())
+
+
+def _count(mask: torch.Tensor) -> npt.NDArray[np.int64]:
+    # Row by row takes a thirtieth of the time of mask.sum(1), which widens every element first.
+    return np.array([np.count_nonzero(row) for row in mask.numpy()], np.int64)
+
+
+def _best(scores: torch.Tensor, k: int) -> torch.Tensor:
+    """Places (R, k) of the highest scores, best first; of equal ones the earlier, where `topk` alone takes any."""
+    values, places = scores.topk(k)
+    edge = values[:, -1:]
+    tied = torch.from_numpy(np.flatnonzero(_count(scores >= edge) > k))  # more scores equal to the last than fit
+    if len(tied):
+        past, equal = scores[tied] > edge[tied], scores[tied] == edge[tied]
+        room = k - past.sum(1, keepdim=True)
+        kept = past | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
+        places[tied] = kept.nonzero()[:, 1].view(-1, k)
+    places = places.sort(1).values
+    order = scores.gather(1, places).argsort(dim=1, descending=True, stable=True)
+    return places.gather(1, order)
+
+
+class Space:
+    """Vectors and a metric, ready for one matrix product.
+
+    l2 is ranked by `q.p - |p|^2 / 2`, which falls as the distance grows, after moving the passages' mean to the origin:
+    vectors of a language model share a large mean, and its square would eat the last digits of the differences.
+    """
+
+    def __init__(self, queries: npt.NDArray[np.floating], passages: npt.NDArray[np.floating], metric: str) -> None:
+        """Check the vectors and make the passages ready.
+
+        :param queries: (Q, D).
+        :param passages: (P, D).
+        :param metric: one of `METRICS`.
+        :raises ValueError: for shapes that do not fit, an unknown metric, NaN or infinity.
+        """
+        if metric not in METRICS:
+            raise ValueError(f"metric {metric!r} is not known: choose from {', '.join(METRICS)}")
+        if queries.ndim != 2 or passages.ndim != 2 or queries.shape[1] != passages.shape[1]:
+            raise ValueError(f"expected (Q, D) and (P, D) vectors, but got {queries.shape} and {passages.shape}")
+        for name, vectors in (("question", queries), ("passage", passages)):
+            finite = np.isfinite(vectors).all(1)
+            if not finite.all():
+                raise ValueError(f"the vector of {name} {finite.argmin()}, counted from 0, holds NaN or infinity")
+        self.metric = metric
+        self.mean = _mean(passages) if metric == "l2" else np.zeros(passages.shape[1], np.float32)
+        self.passages = self.ready(passages)
+        self.half_squares = np.einsum("pd,pd->p", self.passages, self.passages) / 2
+
+    def ready(self, vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Return vectors as the product needs them.
+
+        :param vectors: (R, D).
+        :returns: (R, D) float32: of length one for the cosine, without the mean for l2.
+        """
+        ready = np.ascontiguousarray(vectors, np.float32)
+        if self.metric == "l2":
+            return ready - self.mean
+        if self.metric == "dot":
+            return ready
+        norms = np.sqrt(np.einsum("rd,rd->r", ready, ready))[:, None]  # no squares in memory, unlike linalg.norm
+        norms[norms == 0] = 1  # a vector of zeros is equally far from all
+        return np.divide(ready, norms, dtype=np.float32)
+
+    def products(self, asked: npt.NDArray[np.float32]) -> torch.Tensor:
+        """Return what passages are ranked by.
+
+        :param asked: (R, D) questions, ready.
+        :returns: (R, P) float32.
+        """
+        products = torch.mm(torch.from_numpy(asked), torch.from_numpy(self.passages).T)
+        return products.sub_(torch.from_numpy(self.half_squares)) if self.metric == "l2" else products
+
+    def bracket(
+        self, asked: npt.NDArray[np.float32], gold: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the products of the right passages in float64, less and plus what rounding may do.
+
+        :param asked: (R, D) questions, ready.
+        :param gold: (R,) right passages.
+        :returns: (R,) lowest and (R,) highest product that counts as equal.
+        """
+        right = self.passages[gold].astype(np.float64)
+        own, half = np.einsum("rd,rd->r", asked, right), np.einsum("rd,rd->r", right, right) / 2
+        margin = ROUNDING * np.linalg.norm(asked, axis=1) * np.linalg.norm(right, axis=1)
+        if self.metric == "l2":
+            own, margin = own - half, margin + ROUNDING * half
+        return (own - margin).astype(np.float32), (own + margin).astype(np.float32)
+
+    def similarities(
+        self, products: npt.NDArray[np.float32], asked: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Return the metric's own values.
+
+        :param products: (R, M).
+        :param asked: (R, D) questions, ready.
+        :returns: (R, M): cosine, dot product or minus the distance.
+        """
+        if self.metric != "l2":
+            return products
+        return -np.sqrt(np.maximum(np.square(asked).sum(1, keepdims=True) - 2 * products, 0))
+
+
+def _mean(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    return vectors.mean(0, dtype=np.float64).astype(np.float32)
+
+
+def _blocks(questions: int, passages: int) -> list[slice]:
+    step = max(1, BLOCK_BYTES // (4 * passages))
+    return [slice(start, min(start + step, questions)) for start in range(0, questions, step)]
 
 
 def _joined(parts: list[Ranking]) -> Ranking:

@@ -1,9 +1,10 @@
-"""A seed -> texts of French and English words, as long as the passages and questions of SQuAD. Knows no tokenizer.
+"""A seed -> texts of French and English words, as long as the passages and questions of SQuAD; unit vectors.
 
 Every word is one token of the tokenizer made for them, so a length in words is a length in tokens.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 _FRENCH = """
 le la les un une de du des et ou où que qui dont dans sur sous avec sans pour par est sont était fut a ont elle il ils
@@ -50,3 +51,16 @@ def random_texts(lengths: list[int], rng: np.random.Generator) -> list[str]:
     """
     words = (FRENCH, ENGLISH)
     return [" ".join(rng.choice(words[place % 2], length)) for place, length in enumerate(lengths)]
+
+
+def random_vectors(count: int, dimension: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return random unit vectors.
+
+    :param count: how many.
+    :param dimension: D.
+    :param rng: seeded.
+    :returns: (count, D) float32.
+    """
+    vectors = rng.standard_normal((count, dimension), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors

@@ -15,9 +15,9 @@ from haystack import Document
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from scipy.spatial.distance import cdist
 
-from bloomz_haystack.benchmark.run.ranking_speed import random_vectors
 from bloomz_haystack.benchmark.speed.harness import Missing, Section, Way
 from bloomz_haystack.benchmark.speed.limits import Work
+from bloomz_haystack.benchmark.speed.random_texts import random_vectors
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 

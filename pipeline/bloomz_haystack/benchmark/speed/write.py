@@ -17,10 +17,9 @@ from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.document_stores.types import DuplicatePolicy
 from qdrant_edge import UpdateOperation
 
-from bloomz_haystack.benchmark.run.ranking_speed import random_vectors
 from bloomz_haystack.benchmark.speed.harness import Missing, Section, Way
 from bloomz_haystack.benchmark.speed.limits import Work
-from bloomz_haystack.benchmark.speed.random_texts import random_texts
+from bloomz_haystack.benchmark.speed.random_texts import random_texts, random_vectors
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge.points import points_of, unit_vectors
 from haystack_integrations.document_stores.qdrant_edge.shard import open_shard

@@ -39,7 +39,7 @@ FORBIDDEN = {
     ENGINE: ("haystack",),
     f"{APP}.training": ("haystack", "typer", "rich", "haystack_integrations.components", STORE),
 }
-HAYSTACK_AWARE = {f"{ENGINE}.component", f"{ENGINE}.lease", f"{ENGINE}.passages"}
+HAYSTACK_AWARE = {f"{ENGINE}.component"}
 OWN_IN_EACH_FILE = {"logger", "main"}
 NAMESPACES = ["", "common", "components", "components/embedders", "components/rankers", "components/retrievers"]
 NAMESPACES += ["components/readers", "document_stores"]

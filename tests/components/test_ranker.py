@@ -372,10 +372,10 @@ def test_no_document_needs_no_model_but_arguments_are_checked() -> None:
     with pytest.raises(TypeError, match="BloomzRanker expects a string as query, but got list"):
         ranker.run(query=[QUESTION], documents=[])  # type: ignore[arg-type]
     for strange in ("3", 2.5):
-        with pytest.raises(TypeError, match=f"top_k must be a whole number, but got {strange!r}"):
+        with pytest.raises(TypeError, match=f"top_k must be an integer, but got {strange!r}"):
             ranker.run(query=QUESTION, documents=[], top_k=strange)  # type: ignore[arg-type]
     for documents in ("text", ["text"], None, Document()):
-        with pytest.raises(TypeError, match="BloomzRanker expects a list of Documents"):
+        with pytest.raises(TypeError, match="documents must be a list of Documents, but got "):
             ranker.run(query=QUESTION, documents=documents)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_tokens must be > 0, but got -1"):
         BloomzRanker(batch_tokens=-1)

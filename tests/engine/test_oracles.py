@@ -17,9 +17,10 @@ from scipy.spatial.distance import cdist
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, BloomModel, pipeline
 
-from haystack_integrations.common.bloomz import attention, encoder, forward, linear, scorer
+from haystack_integrations.common.bloomz import attention, batches, forward, linear, scorer
+from haystack_integrations.common.bloomz.batches import last_states_in_batches
 from haystack_integrations.common.bloomz.checkpoint import Checkpoint, LoadSettings, close_checkpoint, open_checkpoint
-from haystack_integrations.common.bloomz.encoder import Encoder, last_states_in_batches
+from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.forward import (
     all_hidden_states,
     last_hidden_states,
@@ -333,14 +334,14 @@ def without_causal_mask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_tokens_reversed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder, "pack", lambda ids: pack([row[::-1].copy() for row in ids]))
+    monkeypatch.setattr(batches, "pack", lambda ids: pack([row[::-1].copy() for row in ids]))
 
 
 def pooled_at_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
     def first(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
         return all_hidden_states(model, batch)[batch.cu_seqlens[:-1].long()]
 
-    monkeypatch.setattr(encoder, "last_hidden_states", first)
+    monkeypatch.setattr(batches, "last_hidden_states", first)
 
 
 def pooled_by_mean(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +349,7 @@ def pooled_by_mean(monkeypatch: pytest.MonkeyPatch) -> None:
         rows = all_hidden_states(model, batch).split(np.diff(batch.cu_seqlens).tolist())
         return torch.stack([row.mean(0) for row in rows])
 
-    monkeypatch.setattr(encoder, "last_hidden_states", mean)
+    monkeypatch.setattr(batches, "last_hidden_states", mean)
 
 
 BREAKS = [without_alibi, without_causal_mask, with_tokens_reversed, pooled_at_the_first_token, pooled_by_mean]

@@ -558,7 +558,7 @@ def test_warm_documents_are_hits_and_stats_tell(
     np.testing.assert_allclose([d.score for d in ours], [d.score for d in theirs], atol=1e-3)
     assert (ranker.stats()["hits"], ranker.stats()["misses"]) == (6, 0), "of two equal documents one is ranked"
     assert list(warmed) == ["hits", "misses", "entries", "bytes", "evictions", "budget"]
-    with pytest.raises(TypeError, match="BloomzRanker expects a list of Documents"):
+    with pytest.raises(TypeError, match="documents must be a list of Documents, but got "):
         ranker.warm_prefix_cache(["text"])  # type: ignore[list-item]
     ranker.close()
     assert ranker.stats() == {}

@@ -190,7 +190,7 @@ def test_duplicates_inside_one_call(store: QdrantEdgeDocumentStore) -> None:
 def test_overwriting_without_an_embedding_removes_it(store: QdrantEdgeDocumentStore) -> None:
     store.write_documents([Document(id="a", embedding=[1.0, 0.0])])
     store.write_documents([Document(id="a", content="sans")], DuplicatePolicy.OVERWRITE)
-    assert store._query_by_embedding([1.0, 0.0]) == []
+    assert store.query_batch([[1.0, 0.0]]) == [[]]
     assert store.count_documents() == 1
 
 
@@ -374,7 +374,7 @@ def test_eight_threads_search_while_one_writes(tmp_path: Path) -> None:
         rng = np.random.default_rng(thread)
         while not done.is_set():
             wanted = int(rng.integers(500))
-            found = store._query_by_embedding(vectors[wanted], top_k=3)
+            found = store.query_batch([vectors[wanted]], top_k=3)[0]
             scores = [document.score or 0.0 for document in found]
             good = found[0].id == str(wanted) and abs(scores[0] - 1) < 1e-5 and scores == sorted(scores, reverse=True)
             if not good or found[0].content != f"passage {wanted}":
@@ -406,7 +406,7 @@ def test_closing_while_others_search_ends_cleanly(tmp_path: Path) -> None:
     def search() -> None:
         while not done.is_set():
             try:
-                outcomes.add(store._query_by_embedding([1.0, 0.0])[0].id)
+                outcomes.add(store.query_batch([[1.0, 0.0]])[0][0].id)
             except DocumentStoreError as error:
                 outcomes.add("closed by another thread" if "closed by another thread" in str(error) else str(error))
 
@@ -439,4 +439,4 @@ async def test_async_twins_do_not_hold_the_event_loop(store: QdrantEdgeDocumentS
     ticking.cancel()
     assert ticks > 5
     assert await store.existing_ids_async(["3", "x"]) == {"3"}
-    assert (await store._query_by_embedding_async([1.0, 0.0], top_k=1))[0].id == "0"
+    assert (await store.query_batch_async([[1.0, 0.0]], top_k=1))[0][0].id == "0"

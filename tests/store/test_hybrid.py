@@ -18,9 +18,9 @@ from haystack.document_stores.types import DuplicatePolicy, FilterPolicy
 
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeHybridRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
-from haystack_integrations.document_stores.qdrant_edge import hybrid_search as hybrid_module
+from haystack_integrations.document_stores.qdrant_edge import stored
 from haystack_integrations.document_stores.qdrant_edge.fusion import Fusion, Side, fuse
-from haystack_integrations.document_stores.qdrant_edge.hybrid_search import search_words
+from haystack_integrations.document_stores.qdrant_edge.search import search_words
 from haystack_integrations.document_stores.qdrant_edge.points import point_id
 from haystack_integrations.document_stores.qdrant_edge.bm25 import WORDS, document_words, question_words
 
@@ -461,7 +461,7 @@ def test_words_follow_what_is_written_and_deleted(tmp_path: Path, datatype: str)
 def test_a_store_made_without_words_says_what_to_do_and_gets_them(
     tmp_path: Path, store: QdrantEdgeDocumentStore, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hybrid_module, "PAGE", 7)
+    monkeypatch.setattr(stored, "PAGE", 7)
     old = QdrantEdgeDocumentStore(str(tmp_path / "store"), DIMENSION)
     old.write_embeddings(passages(), embeddings(60, 1))
     description = json.loads((old.folder / "store.json").read_text())
@@ -487,15 +487,15 @@ def test_a_store_made_without_words_says_what_to_do_and_gets_them(
 KILLED = """
 import os, sys
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
-from haystack_integrations.document_stores.qdrant_edge import hybrid_search, shard
-hybrid_search.PAGE = 7
-give, pages = hybrid_search.document_words, []
+from haystack_integrations.document_stores.qdrant_edge import shard, stored, writing
+stored.PAGE = 7
+give, pages = writing.document_words, []
 def words(text):
     pages.append(text)
     if len(pages) == 40:
         os.kill(os.getpid(), 9)
     return give(text)
-hybrid_search.document_words = words
+writing.document_words = words
 QdrantEdgeDocumentStore(sys.argv[1], int(sys.argv[2]), hybrid=True).open()
 """
 

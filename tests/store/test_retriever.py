@@ -122,7 +122,7 @@ def test_float16_scores_and_bytes(tmp_path: Path, embeddings: np.ndarray, cosine
         folder = tmp_path / datatype
         store = QdrantEdgeDocumentStore(str(folder), dimension, datatype=datatype)
         store.write_embeddings([Document(id=str(i)) for i in range(count)], vectors)
-        found = store._query_by_embedding(vectors[7] + 0.5 * vectors[8], top_k=2)
+        found = store.query_batch([vectors[7] + 0.5 * vectors[8]], top_k=2)[0]
         store.close()
         assert [document.id for document in found] == ["7", "8"]
         unit = vectors[[7, 8]] / np.linalg.norm(vectors[[7, 8]], axis=1, keepdims=True)
@@ -219,9 +219,9 @@ def test_a_query_that_cannot_be_compared_is_refused(
 
 
 def test_very_long_and_very_short_queries(store: QdrantEdgeDocumentStore, queries: np.ndarray) -> None:
-    expected = store._query_by_embedding(queries[0])
+    expected = store.query_batch(queries[:1])[0]
     for scale in (1e-200, 1e200):
-        found = store._query_by_embedding((queries[0].astype(np.float64) * scale).tolist())
+        found = store.query_batch([(queries[0].astype(np.float64) * scale).tolist()])[0]
         assert [document.id for document in found] == [document.id for document in expected]
 
 

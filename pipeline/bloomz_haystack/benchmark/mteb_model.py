@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bloomz_haystack.models.find import find_model
+from haystack_integrations.common.bloomz.batches import Vectors
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
-from haystack_integrations.common.bloomz.encoder import Encoder, Vectors
+from haystack_integrations.common.bloomz.encoder import Encoder
 
 OWNER = "bloomz-haystack"  # of bundled models and folders: mteb wants owner/name
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from haystack_integrations.common.bloomz.checkpoint import Checkpoint, CheckpointError, positive_label
-from haystack_integrations.common.bloomz.encoder import (
+from haystack_integrations.common.bloomz.batches import (
     Places,
     Progress,
     Vectors,
     last_states_in_batches,
     warn_truncated,
 )
+from haystack_integrations.common.bloomz.checkpoint import Checkpoint, CheckpointError, positive_label
 from haystack_integrations.common.bloomz.prefix_cache.batches import Pieces, PrefixBatches, PrefixSettings
 from haystack_integrations.common.bloomz.tokens import TokenIds, TokenizedPairs, tokenize_contexts, tokenize_pairs
 

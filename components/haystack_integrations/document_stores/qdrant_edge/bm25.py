@@ -79,10 +79,10 @@ def question_words(text: str) -> SparseVector:
     """
     given: object = text  # what comes from a pipeline does not keep to the signature
     if not isinstance(given, str):
-        msg = f"a question must be a string, but got {type(text).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"a question must be a string, but got {type(text).__name__}")
     try:
         return _ANALYSIS.embed_query(in_one_spelling(text))
     except UnicodeEncodeError as error:
-        msg = f"the question {text[:50]!r} holds a lone surrogate, which is no character: take it out"
-        raise ValueError(msg) from error
+        raise ValueError(
+            f"the question {text[:50]!r} holds a lone surrogate, which is no character: take it out"
+        ) from error

@@ -40,11 +40,10 @@ def edge_errors(folder: Path) -> Iterator[None]:
             raise
         reason = str(error).replace("\n", " ")
         if "WAL" in reason and "WouldBlock" in reason:
-            msg = (
+            raise StoreHeldError(
                 f"the document store at {folder} is open in another process: stop that process or close its store "
                 "(a server, a notebook, an indexing run), or give another path; a folder serves one process at a time"
-            )
-            raise StoreHeldError(msg) from error
+            ) from error
         if code := EDGE_ERRNO.search(reason):
             raise DocumentStoreError(_explain(folder, int(code[1]), f"{reason:.300}")) from error
         raise DocumentStoreError(f"Qdrant Edge failed at {folder}: {reason:.500}") from error
@@ -79,8 +78,8 @@ def check_room(folder: Path, growth: int) -> None:
     """
     free, needed = shutil.disk_usage(folder).free, growth + DISK_RESERVE
     if free < needed:
-        msg = f"{free / 1e6:.0f} MB are free and {needed / 1e6:.0f} MB are needed: free some space, then index again"
-        raise OSError(errno.ENOSPC, msg)
+        need = f"{free / 1e6:.0f} MB are free and {needed / 1e6:.0f} MB are needed"
+        raise OSError(errno.ENOSPC, f"{need}: free some space, then index again")
 
 
 def leave_files(folder: Path) -> None:

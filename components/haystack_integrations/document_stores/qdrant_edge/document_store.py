@@ -5,6 +5,7 @@ becomes a point is in points.py, how a filter is translated in filters.py, how t
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,40 +13,38 @@ import numpy as np
 from haystack import Document, default_from_dict, default_to_dict
 from haystack.document_stores.types import DuplicatePolicy
 from numpy.typing import NDArray
-from qdrant_edge import CountRequest, Filter, PayloadSelector, ScrollRequest, UpdateOperation
+from qdrant_edge import PayloadSelector
 
+from haystack_integrations.common.bloomz.arguments import check_count, check_items, init_parameters
 from haystack_integrations.common.bloomz.identity import ModelIdentity
+from haystack_integrations.document_stores.qdrant_edge import metadata_statistics as statistics
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
+from haystack_integrations.document_stores.qdrant_edge.bm25 import question_words
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
-from haystack_integrations.document_stores.qdrant_edge.hybrid_search import HybridSearch, add_words
-from haystack_integrations.document_stores.qdrant_edge.metadata_statistics import MetadataStatistics
+from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, Fusion
 from haystack_integrations.document_stores.qdrant_edge.origin import check_model, model_of
-from haystack_integrations.document_stores.qdrant_edge.points import (
-    VECTOR,
-    document_of,
-    payload_of,
-    point_id,
-    point_of,
-    unit_vectors,
+from haystack_integrations.document_stores.qdrant_edge.points import document_of, point_id, unit_vectors
+from haystack_integrations.document_stores.qdrant_edge.search import (
+    CANDIDATES,
+    HybridSettings,
+    check_threshold,
+    search,
+    search_hybrid,
 )
-from haystack_integrations.document_stores.qdrant_edge.search import check_count, check_threshold, search
 from haystack_integrations.document_stores.qdrant_edge.shard import DATATYPES, ShardHandle, SharedShard, open_shard
 from haystack_integrations.document_stores.qdrant_edge.store_json import check_info, read_description
-from haystack_integrations.document_stores.qdrant_edge.writing import check_documents, stored_ids, write
-
-SCROLL_PAGE = 1000  # documents
-PARAMETERS = (
-    "path",
-    "embedding_dim",
-    "datatype",
-    "indexed_meta_fields",
-    "return_embedding",
-    "write_batch_size",
-    "hybrid",
+from haystack_integrations.document_stores.qdrant_edge.stored import count, pages, stored_ids
+from haystack_integrations.document_stores.qdrant_edge.writing import (
+    add_words,
+    check_shape,
+    delete,
+    delete_points,
+    update_meta,
+    write,
 )
 
 
-class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
+class QdrantEdgeDocumentStore:
     """Keeps documents and their embeddings in a folder, and finds the nearest ones by cosine similarity.
 
     Nothing is opened before the first use. Two stores of one process that name the same folder share it; a second
@@ -79,17 +78,11 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         """
         given: object = path  # YAML and pipelines do not keep to the signature
         if not isinstance(given, str | Path):
-            msg = f"path must be a string or a Path, but got {given!r:.80} of type {type(given).__name__}"
-            raise TypeError(msg)
-        if embedding_dim <= 0:
-            msg = f"embedding_dim must be > 0, but got {embedding_dim}"
-            raise ValueError(msg)
-        if write_batch_size <= 0:
-            msg = f"write_batch_size must be > 0, but got {write_batch_size}"
-            raise ValueError(msg)
+            raise TypeError(f"path must be a string or a Path, but got {given!r:.80} of type {type(given).__name__}")
+        check_count("embedding_dim", embedding_dim)
+        check_count("write_batch_size", write_batch_size)
         if datatype not in DATATYPES:
-            msg = f"datatype must be one of {', '.join(DATATYPES)}, but got {datatype!r}"
-            raise ValueError(msg)
+            raise ValueError(f"datatype must be one of {', '.join(DATATYPES)}, but got {datatype!r}")
         self.path = str(path)  # a text, because YAML knows no Path
         self.embedding_dim = embedding_dim
         self.datatype = datatype
@@ -101,7 +94,7 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the store for YAML."""
-        return default_to_dict(self, **{name: getattr(self, name) for name in PARAMETERS})
+        return default_to_dict(self, **init_parameters(self))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "QdrantEdgeDocumentStore":
@@ -168,68 +161,40 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         self._shard().update_info(values)
 
     def count_documents(self) -> int:
-        """Count all documents, with or without embedding."""
+        """Return the number of documents, with or without embedding."""
         return self.count_documents_by_filter({})
 
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
-        """Count the documents that match.
-
-        :param filters: a Haystack filter.
-        :returns: how many match.
-        """
-        request = CountRequest(exact=True, filter=edge_filter(filters))
-        if self._is_absent():
-            return 0
-        with self._shard().reading() as edge:
-            return int(edge.count(request))
+        """Return the number of documents that match a Haystack filter."""
+        where = edge_filter(filters)
+        return 0 if self._is_absent() else count(self._shard(), where)
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
-        """Give the documents that match, in no particular order.
+        """Return the documents that match, in no particular order.
 
         :param filters: a Haystack filter; None or {} gives all documents.
         :returns: the documents, with embeddings if the store's `return_embedding` says so.
         :raises FilterError: if the filter is malformed.
         """
-        selector = PayloadSelector.Exclude(["facts"])
-        records = self._scroll(edge_filter(filters), payload=selector, vector=self.return_embedding)
+        records = self._records(filters, payload=PayloadSelector.Exclude(["facts"]), vector=self.return_embedding)
         return [document_of(record.payload, record.vector) for record in records]
 
     def existing_ids(self, document_ids: Iterable[str]) -> set[str]:
-        """Say which documents are stored, in one look-up.
-
-        :param document_ids: identifiers to look for.
-        :returns: those that are there.
-        """
+        """Return which of the ids are stored, by one look-up."""
         return set() if self._is_absent() else stored_ids(self._shard(), document_ids)
 
-    def _scroll(self, where: Filter | None, *, payload: Any, vector: bool) -> Iterator[Any]:  # noqa: ANN401
-        offset = None
-        while not self._is_absent():
-            request = ScrollRequest(
-                offset=offset,
-                limit=SCROLL_PAGE,
-                filter=where,
-                with_payload=payload,
-                with_vector=[VECTOR] if vector else False,
-            )
-            with self._shard().reading() as edge:
-                records, offset = edge.scroll(request)
-            yield from records
-            if offset is None:
-                return
-
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
-        """Write documents; those without embedding are stored too, but no search finds them.
+        """Write documents; those without embedding are stored too, but no search by vector finds them.
 
         :param documents: checked, all of them, before the first is written.
         :param policy: what to do with an id that is already there, or twice in the list. FAIL (and NONE, as in
             Haystack's own store) writes nothing; SKIP keeps the first; OVERWRITE keeps the last.
         :returns: how many documents were written.
-        :raises ValueError: if something is not a Document, a document cannot be stored (the message names it), or its
-            embedding was made by another model than those in the store.
+        :raises ValueError: if `documents` is not a list of Documents, one of them cannot be stored (the message names
+            it), or its embedding was made by another model than those in the store.
         :raises DuplicateDocumentError: under FAIL and NONE.
         """
-        check_documents(documents)
+        check_items("documents", documents, Document, error=ValueError)  # as Haystack's suite for stores wants it
         embeddings = [document.embedding for document in documents]
         return write(self._shard(), documents, embeddings, policy, self.write_batch_size, model_of(embeddings))
 
@@ -248,16 +213,10 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         :param policy: as for `write_documents`.
         :param model: which made the vectors, as `BloomzDocumentEmbedder.identity` says; None: not known.
         :returns: how many documents were written.
-        :raises ValueError: as `write_documents`, or if the array has another shape.
-        :raises DuplicateDocumentError: under FAIL and NONE.
+        :raises ValueError: if the array has another shape; else errors are those of `write_documents`.
         """
-        check_documents(documents)
-        if np.ndim(embeddings) != 2 or np.shape(embeddings) != (len(documents), self.embedding_dim):
-            msg = (
-                f"embeddings has the shape {np.shape(embeddings)}, but {len(documents)} documents in a store of "
-                f"{self.embedding_dim} numbers need ({len(documents)}, {self.embedding_dim})"
-            )
-            raise ValueError(msg)
+        check_items("documents", documents, Document, error=ValueError)  # as Haystack's suite for stores wants it
+        check_shape(embeddings, len(documents), self.embedding_dim)
         return write(self._shard(), documents, embeddings, policy, self.write_batch_size, model)
 
     def delete_documents(self, document_ids: list[str]) -> None:
@@ -268,12 +227,8 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         """
         given: object = document_ids
         if isinstance(given, str):
-            msg = f"document_ids must be a list of identifiers, but got the text {given!r:.80}"
-            raise TypeError(msg)
-        points: list[Any] = [point_id(document_id) for document_id in document_ids]
-        shard = self._shard()
-        with shard.writing, shard.changing() as edge:
-            edge.update(UpdateOperation.delete_points(points))
+            raise TypeError(f"document_ids must be a list of identifiers, but got the text {given!r:.80}")
+        delete_points(self._shard(), [point_id(document_id) for document_id in document_ids])
 
     def delete_all_documents(self) -> None:
         """Delete every document and give the disk space back; what `update_info` keeps, stays."""
@@ -283,18 +238,8 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
             shard.create_indexes(self.indexed_meta_fields or [])
 
     def delete_by_filter(self, filters: dict[str, Any]) -> int:
-        """Delete the documents that match.
-
-        :param filters: a Haystack filter; {} matches all documents.
-        :returns: how many were deleted.
-        """
-        where = edge_filter(filters)
-        shard = self._shard()
-        with shard.writing:
-            points = [record.id for record in self._scroll(where, payload=False, vector=False)]
-            with shard.changing() as edge:
-                edge.update(UpdateOperation.delete_points(points))
-        return len(points)
+        """Delete the documents that match a Haystack filter ({}: all of them), and return how many they were."""
+        return delete(self._shard(), edge_filter(filters))
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
         """Merge metadata into the documents that match; ids and embeddings stay.
@@ -307,40 +252,8 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         """
         given: object = meta
         if not isinstance(given, dict):
-            msg = f"meta must be a dictionary, but got {given!r:.80} of type {type(given).__name__}"
-            raise TypeError(msg)
-        where = edge_filter(filters)
-        shard = self._shard()
-        with shard.writing:
-            payloads: dict[Any, dict[str, Any]] = {}
-            for record in self._scroll(where, payload=True, vector=False):
-                old = record.payload
-                document = document_of({**old, "meta": {**old["meta"], **meta}})
-                norm = old.get("norm", 1.0)
-                point_of(document, {}, norm, words=False)  # refuses what cannot be stored, before the first is written
-                payloads[record.id] = payload_of(document, norm)
-            for point, payload in payloads.items():
-                with shard.changing(growth=len(str(payload))) as edge:
-                    edge.update(UpdateOperation.overwrite_payload([point], payload))
-        return len(payloads)
-
-    def _query_by_embedding(
-        self,
-        query_embedding: Sequence[float] | np.ndarray,
-        *,
-        filters: dict[str, Any] | None = None,
-        top_k: int = 10,
-        score_threshold: float | None = None,
-        return_embedding: bool = False,
-    ) -> list[Document]:
-        """Find the nearest documents to one query; see `query_batch`."""
-        return self.query_batch(
-            [query_embedding],
-            filters=filters,
-            top_k=top_k,
-            score_threshold=score_threshold,
-            return_embedding=return_embedding,
-        )[0]
+            raise TypeError(f"meta must be a dictionary, but got {given!r:.80} of type {type(given).__name__}")
+        return update_meta(self._shard(), edge_filter(filters), meta)
 
     def query_batch(
         self,
@@ -351,31 +264,117 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
         score_threshold: float | None = None,
         return_embedding: bool = False,
     ) -> list[list[Document]]:
-        """Find the nearest documents to each query, by exact search.
+        """Find the nearest documents to each question, by exact search.
 
         :param query_embeddings: (B, H) array, or B sequences of H numbers; of any length but zero.
-        :param filters: a Haystack filter for all the queries.
-        :param top_k: most documents per query.
+        :param filters: a Haystack filter for all the questions.
+        :param top_k: most documents per question.
         :param score_threshold: keep the documents whose score is at least this.
         :param return_embedding: whether the documents carry their embedding.
         :returns: B lists of documents, best first; score = cosine similarity, from -1 to 1.
-        :raises ValueError: if top_k is not positive, or a query has another dimension, is zero or not finite, or was
-            made by another model than the store's vectors.
+        :raises ValueError: if top_k is not positive, or an embedding has another dimension, is zero or not finite, or
+            was made by another model than the store's.
         :raises DocumentStoreError: if there is no store at the path.
         :raises FilterError: if the filter is malformed.
         """
         check_count("top_k", top_k)
         check_threshold(score_threshold)
         where = edge_filter(filters)
-        names = [f"query {place}" for place in range(len(query_embeddings))]
-        units = unit_vectors(query_embeddings, self.embedding_dim, names)
-        shard = self._shard(make=False)
-        check_model(shard, model_of(query_embeddings))
-        return search(shard, units.vectors, where, top_k, score_threshold, return_embedding=return_embedding)
+        units, shard = self._prepared(query_embeddings)
+        return search(shard, units, where, top_k, score_threshold, return_embedding=return_embedding)
+
+    def query_hybrid_batch(
+        self,
+        queries: Sequence[str],
+        query_embeddings: Sequence[Sequence[float] | np.ndarray] | np.ndarray,
+        *,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        candidates: int = CANDIDATES,
+        fusion: Fusion = "convex",
+        weights: Sequence[float] | None = None,
+        weigh_by_coverage: bool = True,
+        rank_constant: float = RANK_CONSTANT,
+        score_threshold: float | None = None,
+        return_embedding: bool = False,
+    ) -> list[list[Document]]:
+        """Find the documents that match each question by BM25 and by cosine, fused.
+
+        :param queries: B questions.
+        :param query_embeddings: (B, H) array, or B sequences of H numbers.
+        :param filters: a Haystack filter for all the questions.
+        :param top_k: most documents per question.
+        :param candidates: this and the next four: as for `QdrantEdgeHybridRetriever`.
+        :param fusion: "convex" (by score) or "rrf" (by rank).
+        :param weights: of the vectors and of the words.
+        :param weigh_by_coverage: trust the words as far as the best match holds them.
+        :param rank_constant: of "rrf" alone.
+        :param score_threshold: keep the documents whose fused score is at least this.
+        :param return_embedding: whether the documents carry their embedding.
+        :returns: B lists of documents, best first; score = fused score, from 0 to 1: see `fuse`.
+        :raises ValueError: if a number is out of range, a question cannot be compared, or the store keeps no words.
+        :raises TypeError: if a question is not a string.
+        """
+        check_count("top_k", top_k)
+        check_threshold(score_threshold)
+        settings = HybridSettings(candidates, fusion, weights, weigh_by_coverage, rank_constant)
+        if len(queries) != len(query_embeddings):
+            raise ValueError(
+                f"expected an embedding for each of the {len(queries)} questions, but got {len(query_embeddings)}"
+            )
+        where = edge_filter(filters)
+        words = [question_words(query) for query in queries]
+        units, shard = self._prepared(query_embeddings)
+        if not shard.description.hybrid:
+            raise ValueError(
+                f"the store at {shard.folder} keeps no words beside its vectors: open it with "
+                "QdrantEdgeDocumentStore(..., hybrid=True), which adds them and embeds nothing again"
+            )
+        return search_hybrid(
+            shard, units, words, where, top_k, score_threshold, settings, return_embedding=return_embedding
+        )
+
+    def count_unique_metadata_by_filter(self, filters: dict[str, Any], metadata_fields: list[str]) -> dict[str, int]:
+        """Return how many distinct values each metadata field has among the documents that match."""
+        return statistics.count_unique(self._metas(filters), metadata_fields)
+
+    def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
+        """Return the metadata fields and their types."""
+        return statistics.fields_info(self._metas())
+
+    def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
+        """Return the smallest and the largest value of a metadata field."""
+        return statistics.min_max(self._metas(), metadata_field)
+
+    def get_metadata_field_unique_values(
+        self,
+        metadata_field: str,
+        search_term: str | None = None,
+        from_: int = 0,
+        size: int = 10,
+        filters: dict[str, Any] | None = None,
+    ) -> tuple[list[Any], int]:
+        """Return one page of the distinct values of a metadata field, and their total: see `unique_values`."""
+        return statistics.unique_values(self._metas(filters), metadata_field, search_term, from_, size)
+
+    def _records(self, filters: dict[str, Any] | None, *, payload: Any, vector: bool = False) -> Iterator[Any]:  # noqa: ANN401
+        where = edge_filter(filters)
+        if self._is_absent():
+            return iter(())
+        return chain.from_iterable(pages(self._shard(), where, payload=payload, vector=vector))
 
     def _metas(self, filters: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        records = self._scroll(edge_filter(filters), payload=["meta"], vector=False)
-        return (record.payload["meta"] for record in records)
+        return (record.payload["meta"] for record in self._records(filters, payload=["meta"]))
+
+    def _prepared(
+        self, query_embeddings: Sequence[Sequence[float] | np.ndarray] | np.ndarray
+    ) -> tuple[NDArray[np.float32], SharedShard]:
+        """Return unit vectors, and the shard, whose vectors must be of the same model; a search makes no store."""
+        names = [f"query {place}" for place in range(len(query_embeddings))]
+        units = unit_vectors(query_embeddings, self.embedding_dim, names).vectors
+        shard = self._shard(make=False)
+        check_model(shard, model_of(query_embeddings))
+        return units, shard
 
     # The same, for an event loop:
     open_async = async_twin(open)
@@ -391,5 +390,9 @@ class QdrantEdgeDocumentStore(HybridSearch, MetadataStatistics):
     delete_all_documents_async = async_twin(delete_all_documents)
     delete_by_filter_async = async_twin(delete_by_filter)
     update_by_filter_async = async_twin(update_by_filter)
-    _query_by_embedding_async = async_twin(_query_by_embedding)
     query_batch_async = async_twin(query_batch)
+    query_hybrid_batch_async = async_twin(query_hybrid_batch)
+    count_unique_metadata_by_filter_async = async_twin(count_unique_metadata_by_filter)
+    get_metadata_fields_info_async = async_twin(get_metadata_fields_info)
+    get_metadata_field_min_max_async = async_twin(get_metadata_field_min_max)
+    get_metadata_field_unique_values_async = async_twin(get_metadata_field_unique_values)

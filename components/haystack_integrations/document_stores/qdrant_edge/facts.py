@@ -104,8 +104,7 @@ def _comparable(value: object) -> object:
         return ["list", [_comparable(item) for item in value]]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return ["dict", {key: _comparable(item) for key, item in value.items()}]
-    msg = f"a value of type {type(value).__name__} is not JSON"
-    raise TypeError(msg)
+    raise TypeError(f"a value of type {type(value).__name__} is not JSON")
 
 
 def is_text(text: str) -> bool:
@@ -137,17 +136,15 @@ def check_json(value: object, where: str, depth: int = 0) -> None:
         return
     if isinstance(value, list | tuple | dict):
         if depth >= DEEPEST:
-            msg = (
+            raise ValueError(
                 f"{where:.60}... is nested more than {DEEPEST} levels deep: flatten it, or keep it as text (json.dumps)"
             )
-            raise ValueError(msg)
         _check_items(value, where, depth + 1)
         return
-    msg = (
+    raise ValueError(
         f"{where:.200} is {value!r:.80} of type {type(value).__name__}: metadata must be finite numbers, 64-bit "
         "integers, text, booleans, None, or lists and dictionaries of these; write a date with .isoformat()"
     )
-    raise ValueError(msg)
 
 
 def _check_items(value: list[Any] | tuple[Any, ...] | dict[Any, Any], where: str, depth: int) -> None:
@@ -157,8 +154,7 @@ def _check_items(value: list[Any] | tuple[Any, ...] | dict[Any, Any], where: str
         return
     for key, item in value.items():
         if not isinstance(key, str):
-            msg = f"{where:.200} has the key {key!r:.80} of type {type(key).__name__}: keys must be strings"
-            raise ValueError(msg)
+            raise ValueError(f"{where:.200} has the key {key!r:.80} of type {type(key).__name__}: keys must be strings")
         if not isinstance(item, str):
             check_json(item, f"{where}.{key}", depth)
 

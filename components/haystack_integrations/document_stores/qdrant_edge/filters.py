@@ -49,34 +49,31 @@ def edge_filter(filters: dict[str, Any] | None) -> Filter | None:
     try:
         return _condition(filters, depth=0)
     except RecursionError:
-        msg = "a value of the filter is nested too deep: no document holds such a value"
-        raise FilterError(msg) from None
+        raise FilterError("a value of the filter is nested too deep: no document holds such a value") from None
     except (UnicodeEncodeError, TypeError) as error:  # Edge takes no text that is not Unicode, and says so at length
-        msg = "the filter holds a lone surrogate, which is no character: take it out"
-        raise FilterError(msg) from error
+        raise FilterError("the filter holds a lone surrogate, which is no character: take it out") from error
 
 
 def _condition(condition: object, depth: int) -> Filter:
     if not isinstance(condition, dict):
-        msg = f"a filter must be a dictionary, but got {condition!r:.200} of type {type(condition).__name__}"
-        raise FilterError(msg)
+        raise FilterError(
+            f"a filter must be a dictionary, but got {condition!r:.200} of type {type(condition).__name__}"
+        )
     if depth > DEEPEST:
-        msg = f"the filter has more than {DEEPEST} levels of nested conditions: flatten it"
-        raise FilterError(msg)
+        raise FilterError(f"the filter has more than {DEEPEST} levels of nested conditions: flatten it")
     if "operator" not in condition:
-        msg = f"'operator' key missing in {condition!r:.200}"
-        raise FilterError(msg)
+        raise FilterError(f"'operator' key missing in {condition!r:.200}")
     return _comparison(condition) if "field" in condition else _logic(condition, depth)
 
 
 def _logic(condition: dict[str, Any], depth: int) -> Filter:
     operator = condition["operator"]
     if operator not in ("AND", "OR", "NOT"):
-        msg = f"unknown logical operator {operator!r}: it must be AND, OR or NOT (a comparison needs a 'field' key)"
-        raise FilterError(msg)
+        raise FilterError(
+            f"unknown logical operator {operator!r}: it must be AND, OR or NOT (a comparison needs a 'field' key)"
+        )
     if not isinstance(condition.get("conditions"), list):
-        msg = f"'conditions' key missing or not a list in {condition!r:.200}"
-        raise FilterError(msg)
+        raise FilterError(f"'conditions' key missing or not a list in {condition!r:.200}")
     parts: list[Any] = [_condition(part, depth + 1) for part in condition["conditions"]]
     if operator == "AND":
         return Filter(must=parts)
@@ -89,21 +86,18 @@ def _logic(condition: dict[str, Any], depth: int) -> Filter:
 def _comparison(condition: dict[str, Any]) -> Filter:
     field, operator = condition["field"], condition["operator"]
     if not isinstance(field, str):
-        msg = f"'field' must be a string, but got {field!r:.200}"
-        raise FilterError(msg)
+        raise FilterError(f"'field' must be a string, but got {field!r:.200}")
     if len(field) > LONGEST_NAME:
-        msg = f"'field' must be at most {LONGEST_NAME} characters, but got {field!r:.200}"
-        raise FilterError(msg)
+        raise FilterError(f"'field' must be at most {LONGEST_NAME} characters, but got {field!r:.200}")
     if "value" not in condition:
-        msg = f"'value' key missing in {condition!r:.200}"
-        raise FilterError(msg)
+        raise FilterError(f"'value' key missing in {condition!r:.200}")
     if not isinstance(operator, str) or operator not in COMPARISONS:
-        msg = f"unknown comparison operator {operator!r}: it must be one of {', '.join(COMPARISONS)}"
-        raise FilterError(msg)
+        raise FilterError(f"unknown comparison operator {operator!r}: it must be one of {', '.join(COMPARISONS)}")
     value = condition["value"]
     if field == "meta" or (field in PRESENCE_FIELDS and not (operator in ("==", "!=") and value is None)):
-        msg = f"the field {field!r} can only be compared with None (== or !=); name one metadata key as 'meta.key'"
-        raise FilterError(msg)
+        raise FilterError(
+            f"the field {field!r} can only be compared with None (== or !=); name one metadata key as 'meta.key'"
+        )
     if "." not in field and field not in DOCUMENT_FIELDS:
         field = f"meta.{field}"  # Haystack reads a bare name as a metadata key
     return COMPARISONS[operator](field, value)
@@ -144,8 +138,9 @@ def _token(value: object, field: str, operator: str) -> str:
     try:
         return token(value)
     except TypeError as error:
-        msg = f"{field} {operator} {value!r:.200}: {error}; compare with text, numbers, booleans, dates or None"
-        raise FilterError(msg) from error
+        raise FilterError(
+            f"{field} {operator} {value!r:.200}: {error}; compare with text, numbers, booleans, dates or None"
+        ) from error
 
 
 def _equal(field: str, value: object) -> Filter:
@@ -154,15 +149,15 @@ def _equal(field: str, value: object) -> Filter:
 
 def _in(field: str, values: object) -> Filter:
     if not isinstance(values, list):
-        msg = f"{field} in {values!r:.200}: 'in' and 'not in' need a list, but got {type(values).__name__}"
-        raise FilterError(msg)
+        raise FilterError(f"{field} in {values!r:.200}: 'in' and 'not in' need a list, but got {type(values).__name__}")
     return _among(field, values, "in")
 
 
 def _contains(field: str, value: object) -> Filter:
     if field in DOCUMENT_FIELDS or value is None:
-        msg = f"{field} contains {value!r:.200}: it asks for one element, not None, of a list in the metadata"
-        raise FilterError(msg)
+        raise FilterError(
+            f"{field} contains {value!r:.200}: it asks for one element, not None, of a list in the metadata"
+        )
     wanted = MatchValue(_token(value, field, "contains"))
     return Filter(must=[FieldCondition(facts_path("element", field), match=wanted)])
 
@@ -175,11 +170,10 @@ def _ordering(operator: str, bound: str) -> Callable[[str, Any], Filter]:
             return Filter(must=[_range("number", field, {bound: number})])
         if (moment := read_moment(value)) is not None:
             return _moment_range(field, moment, (bound,))
-        msg = (
+        raise FilterError(
             f"{field} {operator} {value!r:.200}: a value of type {type(value).__name__} has no order; "
             "give a number or a full ISO 8601 date such as '2025-02-03' or '2025-02-03T08:00:00+01:00'"
         )
-        raise FilterError(msg)
 
     return compare
 

@@ -5,10 +5,9 @@ An `Embedding` says where it comes from; a plain list does not, and passes. What
 
 from collections.abc import Iterable
 
-from qdrant_edge import CountRequest
-
 from haystack_integrations.common.bloomz.identity import Embedding, ModelIdentity
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
+from haystack_integrations.document_stores.qdrant_edge.stored import count
 
 MODEL_KEY, WEIGHTS_KEY = "model", "model_weights"  # in what the store remembers
 
@@ -22,8 +21,7 @@ def model_of(embeddings: Iterable[object]) -> ModelIdentity | None:
     """
     models = {item.model for item in embeddings if isinstance(item, Embedding) and item.model and item.model.weights}
     if len({model.weights for model in models}) > 1:
-        msg = f"the embeddings come from several models ({_list(models)}), whose vectors cannot be compared"
-        raise ValueError(msg)
+        raise ValueError(f"the embeddings come from several models ({_list(models)}), whose vectors cannot be compared")
     return min(models, default=None)
 
 
@@ -42,11 +40,10 @@ def check_model(shard: SharedShard, model: ModelIdentity | None) -> None:
         cause = f"other weights of {model.name} ({kept}, now {model.weights}): the model was changed in its place"
     else:
         cause = f"the model {info.get(MODEL_KEY)} ({kept}), and these come from {model.name} ({model.weights})"
-    msg = (
+    raise ValueError(
         f"the vectors in the store at {shard.folder} were made by {cause}. Vectors of two models cannot be compared: "
         "use the model that made the store, or index the documents into a new store"
     )
-    raise ValueError(msg)
 
 
 def claim_model(shard: SharedShard, model: ModelIdentity | None) -> None:
@@ -59,8 +56,7 @@ def claim_model(shard: SharedShard, model: ModelIdentity | None) -> None:
     info = shard.description.info
     if model is None or info.get(WEIGHTS_KEY) == model.weights:
         return
-    with shard.reading() as edge:
-        empty = not edge.count(CountRequest(exact=True))
+    empty = not count(shard)
     # A store that an earlier version made knows its model by name alone.
     if empty or (WEIGHTS_KEY not in info and info.get(MODEL_KEY) == model.name):
         shard.update_info({MODEL_KEY: model.name, WEIGHTS_KEY: model.weights})

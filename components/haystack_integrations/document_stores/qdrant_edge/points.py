@@ -47,13 +47,11 @@ def point_id(document_id: str) -> str:
     """
     given: object = document_id  # what comes from a pipeline does not keep to the signature
     if not isinstance(given, str):
-        msg = f"the id of a document must be a string, but got {given!r:.80} of type {type(given).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"the id of a document must be a string, but got {given!r:.80} of type {type(given).__name__}")
     try:
         encoded = document_id.encode()
     except UnicodeEncodeError as error:
-        msg = f"the id {document_id!r:.200} {SURROGATE}"
-        raise ValueError(msg) from error
+        raise ValueError(f"the id {document_id!r:.200} {SURROGATE}") from error
     digest = hashlib.sha1(NAMESPACE.bytes + encoded, usedforsecurity=False).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
 
@@ -74,19 +72,17 @@ def unit_vectors(embeddings: object, embedding_dim: int, names: Sequence[str]) -
     for name, row in zip(names, () if fits else rows, strict=not fits):
         if np.ndim(row) != 1 or len(row) != embedding_dim:
             got = f"{len(row)} numbers" if np.ndim(row) == 1 else f"the shape {np.shape(row)}"
-            msg = (
+            raise ValueError(
                 f"{name} has an embedding of {got}, but the store holds embeddings of {embedding_dim}: use the model "
                 f"that made the store, or another store"
             )
-            raise ValueError(msg)
     matrix = _matrix(rows, names).reshape(len(rows), embedding_dim)
     # Divided first by the largest entry: the square of 1e200 does not fit in a float64.
     largest = np.maximum(matrix.max(axis=1, initial=0.0), -matrix.min(axis=1, initial=0.0))
     bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
     if bad.size:
         what = "zero in every place" if largest[bad[0]] == 0 else "not finite (NaN or infinite)"
-        msg = f"{names[bad[0]]} has an embedding that is {what}: it has no direction to compare"
-        raise ValueError(msg)
+        raise ValueError(f"{names[bad[0]]} has an embedding that is {what}: it has no direction to compare")
     matrix /= largest[:, None]
     lengths = np.sqrt(np.einsum("bh,bh->b", matrix, matrix))
     matrix /= lengths[:, None]
@@ -102,8 +98,7 @@ def _matrix(rows: Any, names: Sequence[str]) -> NDArray[np.float64]:  # noqa: AN
             try:
                 np.array(row, dtype=np.float64)
             except (TypeError, ValueError, OverflowError) as reason:
-                msg = f"{name} has an embedding that is not made of numbers ({reason})"
-                raise ValueError(msg) from error
+                raise ValueError(f"{name} has an embedding that is not made of numbers ({reason})") from error
         raise
 
 
@@ -146,8 +141,7 @@ def point_of(document: Document, vector: Vector, norm: float, words: bool) -> Po
         # After `check_json` nothing else is left that Edge, in many lines about its own types, could mean.
         if isinstance(error, UnicodeEncodeError) or "failed to extract" in reason:
             reason = f"it {SURROGATE}"
-        msg = f"document {document.id!r:.200} cannot be stored: {reason}"
-        raise ValueError(msg) from error
+        raise ValueError(f"document {document.id!r:.200} cannot be stored: {reason}") from error
 
 
 def payload_of(document: Document, norm: float) -> dict[str, Any]:
@@ -160,8 +154,7 @@ def payload_of(document: Document, norm: float) -> dict[str, Any]:
     """
     meta: object = document.meta
     if not isinstance(meta, dict):
-        msg = f"meta must be a dictionary, but got {meta!r:.80} of type {type(meta).__name__}"
-        raise ValueError(msg)
+        raise ValueError(f"meta must be a dictionary, but got {meta!r:.80} of type {type(meta).__name__}")
     payload: dict[str, Any] = {"meta": meta}
     if document.blob is not None:
         payload["blob"] = document.blob.to_dict()

@@ -1,43 +1,87 @@
-"""Queries -> hits -> documents, by exact search in an open shard.
+"""Questions as unit vectors, and as words too -> documents, by exact search in an open shard.
 
-Equal scores stand in the order of their points, at the cut too: Edge alone would cut them by the order in which they
-were written, and what came and went before would show in the answers.
+Two searches, by vectors and by words (bm25.py), each alone or both fused (fusion.py). Equal scores stand in the order
+of their points, at the cut too: Edge alone would cut them by the order in which they were written, and what came and
+went before would show in the answers.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from haystack import Document
 from numpy.typing import NDArray
-from qdrant_edge import EdgeShard, Filter, PayloadSelector, Query, QueryBatchRequest, QueryRequest, SearchParams
+from qdrant_edge import (
+    EdgeShard,
+    Filter,
+    IdfParams,
+    PayloadSelector,
+    Query,
+    QueryBatchRequest,
+    QueryRequest,
+    SearchParams,
+    SparseVector,
+)
 
+from haystack_integrations.common.bloomz.arguments import check_count
+from haystack_integrations.document_stores.qdrant_edge.bm25 import WORDS
+from haystack_integrations.document_stores.qdrant_edge.fusion import FUSION_WEIGHTS, RANK_CONSTANT, Fusion, Side, fuse
 from haystack_integrations.document_stores.qdrant_edge.points import VECTOR, document_of
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
 
 Hits = list[tuple[str, float]]  # point and score, best first
 
+CANDIDATES = 100
 QUERY_BATCH = 64  # queries per call of Edge, which shares one pass over the vectors among them
 EXACT = SearchParams(exact=True)  # no approximate graph, even if one was ever built
-MOST = 2**32  # hits asked for; beyond 64 bits Edge takes no number
+# The filter of all points makes Edge count them, for a word's rarity, when the question comes (1 ms more at 100,000).
+# Without, what was deleted or overwritten since the shard was opened would still count.
+BY_WORDS = SearchParams(exact=True, idf=IdfParams(corpus=Filter()))
 
 
-def check_count(name: str, number: object) -> None:
-    """Refuse what is not a number of documents.
+@dataclass(frozen=True)
+class HybridSettings:
+    """How the two searches become one; `QdrantEdgeHybridRetriever` says what each setting does.
 
-    :param name: of the setting, for the message.
-    :param number: what the caller gave.
-    :raises TypeError: if it is not an integer.
-    :raises ValueError: if it is not positive, or beyond any store.
+    :raises ValueError: if a number is out of range or the fusion is unknown.
+    :raises TypeError: if `candidates` is not an integer.
     """
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        msg = f"{name} must be an integer, but got {number!r:.80} of type {type(number).__name__}"
-        raise TypeError(msg)
-    if not 0 < number <= MOST:
-        bound = "> 0" if number <= 0 else f"at most {MOST}"
-        msg = f"{name} must be {bound}, but got {number}"
-        raise ValueError(msg)
+
+    candidates: int = CANDIDATES
+    fusion: Fusion = "convex"
+    weights: Sequence[float] | None = None
+    weigh_by_coverage: bool = True
+    rank_constant: float = RANK_CONSTANT
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_count("candidates", self.candidates)
+        if self.fusion not in get_args(Fusion):
+            raise ValueError(f"fusion must be 'convex' or 'rrf', but got {self.fusion!r}")
+        if not (self.rank_constant >= 0 and math.isfinite(self.rank_constant)):
+            raise ValueError(f"rank_constant must be a number >= 0, but got {self.rank_constant}")
+        weights = (1, 1) if self.weights is None else self.weights
+        if len(weights) != 2 or not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            raise ValueError(
+                "weights must be two numbers >= 0, not both 0: of the vectors and of the words, "
+                f"but got {list(weights)}"
+            )
+
+    def fused(self, near: Hits, matching: Hits, coverage: float) -> Hits:
+        """Return the hits of both searches for one question as one list.
+
+        :param near: hits by vector.
+        :param matching: hits by words.
+        :param coverage: the share of the question's words that the best match by words holds.
+        :returns: fused hits, best first.
+        """
+        of_vectors, of_words = FUSION_WEIGHTS[self.fusion] if self.weights is None else self.weights
+        trust = coverage if self.weigh_by_coverage else 1.0
+        sides = [Side(near, of_vectors, "cosine"), Side(matching, of_words, "bm25", trust)]
+        return fuse(sides, self.fusion, self.rank_constant)
 
 
 def check_threshold(score_threshold: object) -> None:
@@ -48,22 +92,136 @@ def check_threshold(score_threshold: object) -> None:
     """
     if score_threshold is not None and not isinstance(score_threshold, int | float | np.number):
         kind = type(score_threshold).__name__
-        msg = f"score_threshold must be a number or None, but got {score_threshold!r:.80} of type {kind}"
-        raise TypeError(msg)
+        raise TypeError(f"score_threshold must be a number or None, but got {score_threshold!r:.80} of type {kind}")
 
 
-def find(
-    edge: EdgeShard, queries: Sequence[Any], where: Filter | None, limit: int, params: SearchParams = EXACT
-) -> list[Hits]:
-    """Find the best hits of each query.
+def search(
+    shard: SharedShard,
+    units: NDArray[np.float32],
+    where: Filter | None,
+    top_k: int,
+    score_threshold: float | None,
+    *,
+    return_embedding: bool,
+) -> list[list[Document]]:
+    """Return the documents nearest to each question.
+
+    :param shard: the open shard.
+    :param units: (B, H) unit vectors.
+    :param where: which documents may be found; None: all.
+    :param top_k: most documents per question.
+    :param score_threshold: lowest cosine similarity kept.
+    :param return_embedding: whether the documents carry their embedding.
+    :returns: B lists, best first.
+    """
+
+    def nearest(edge: EdgeShard, batch: slice) -> list[Hits]:
+        return search_vectors(edge, units[batch], where, top_k)
+
+    return _documents(shard, len(units), nearest, score_threshold, return_embedding)
+
+
+def search_hybrid(
+    shard: SharedShard,
+    units: NDArray[np.float32],
+    words: Sequence[SparseVector],
+    where: Filter | None,
+    top_k: int,
+    score_threshold: float | None,
+    settings: HybridSettings,
+    *,
+    return_embedding: bool,
+) -> list[list[Document]]:
+    """Return the documents that match each question by words and by meaning.
+
+    :param shard: the open shard, of a store that keeps words.
+    :param units: (B, H) unit vectors.
+    :param words: of the B questions, as `question_words` gives them.
+    :param where: which documents may be found; None: all.
+    :param top_k: most documents per question.
+    :param score_threshold: lowest fused score kept.
+    :param settings: how the two searches become one.
+    :param return_embedding: whether the documents carry their embedding.
+    :returns: B lists, best first.
+    """
+    limit = max(settings.candidates, top_k)
+
+    def fused(edge: EdgeShard, batch: slice) -> list[Hits]:
+        near = search_vectors(edge, units[batch], where, limit)
+        matching, coverage = search_words(edge, words[batch], where, limit)
+        return [settings.fused(*found)[:top_k] for found in zip(near, matching, coverage, strict=True)]
+
+    return _documents(shard, len(units), fused, score_threshold, return_embedding)
+
+
+def search_vectors(edge: EdgeShard, units: NDArray[np.float32], where: Filter | None, limit: int) -> list[Hits]:
+    """Return the points nearest to each question.
 
     :param edge: the open shard.
-    :param queries: B queries of Edge.
+    :param units: (B, H) unit vectors.
     :param where: which documents may be found; None: all.
-    :param limit: most hits per query.
-    :param params: of the search.
-    :returns: B lists of hits, best first; equal scores by point.
+    :param limit: most hits per question.
+    :returns: B lists of hits with their cosine similarity.
     """
+    return _hits(edge, [Query.Nearest(unit, using=VECTOR) for unit in units.tolist()], where, limit, EXACT)
+
+
+def search_words(
+    edge: EdgeShard, questions: Sequence[SparseVector], where: Filter | None, limit: int
+) -> tuple[list[Hits], list[float]]:
+    """Return the documents that share words with each question.
+
+    :param edge: the open shard, of a store that keeps words.
+    :param questions: B of them, as `question_words` gives them.
+    :param where: which documents may be found; None: all.
+    :param limit: most documents per question.
+    :returns: B lists of hits with their BM25 score, and the coverage of each question: the share of its words that the
+        best hit holds. It is low where question and documents are of two languages: BM25 then knows little.
+    """
+    found = _hits(edge, [Query.Nearest(question, using=WORDS) for question in questions], where, limit, BY_WORDS)
+    best: list[Any] = list({hits[0][0] for hits in found if hits})
+    records: Sequence[Any] = edge.retrieve(best, with_payload=False, with_vector=[WORDS])
+    held = {str(record.id): set(record.vector[WORDS].indices) for record in records}
+    coverage = [
+        len(held[hits[0][0]].intersection(question.indices)) / len(question.indices) if hits else 0.0
+        for hits, question in zip(found, questions, strict=True)
+    ]
+    return found, coverage
+
+
+def _documents(
+    shard: SharedShard,
+    count: int,
+    ranked: Callable[[EdgeShard, slice], list[Hits]],
+    score_threshold: float | None,
+    return_embedding: bool,
+) -> list[list[Document]]:
+    """Return the documents of a ranking, a batch of questions at a time, so that a writer never waits for long."""
+    found: list[list[Document]] = []
+    for start in range(0, count, QUERY_BATCH):
+        with shard.reading() as edge:
+            for hits in ranked(edge, slice(start, start + QUERY_BATCH)):
+                # Here and not in Edge, whose threshold leaves out the score that is equal to it.
+                kept = [hit for hit in hits if score_threshold is None or hit[1] >= score_threshold]
+                found.append(list(_read(edge, kept, return_embedding)))
+    return found
+
+
+def _read(edge: EdgeShard, hits: Hits, return_embedding: bool) -> Iterator[Document]:
+    records = edge.retrieve(
+        [point for point, _ in hits],
+        with_payload=PayloadSelector.Exclude(["facts"]),
+        with_vector=[VECTOR] if return_embedding else False,
+    )
+    by_point = {str(record.id): record for record in records}
+    for point, score in hits:
+        yield document_of(by_point[point].payload or {}, by_point[point].vector, score)
+
+
+def _hits(
+    edge: EdgeShard, queries: Sequence[Any], where: Filter | None, limit: int, params: SearchParams
+) -> list[Hits]:
+    """Return the best hits of each query, equal scores by point."""
     # One more than asked for shows whether the cut goes through equal scores.
     found = _ask(edge, queries, where, limit + 1, params)
     return [
@@ -94,51 +252,3 @@ def _ask(edge: EdgeShard, queries: Sequence[Any], where: Filter | None, limit: i
         for start in range(0, len(requests), QUERY_BATCH)
         for hits in edge.query_batch(QueryBatchRequest(requests[start : start + QUERY_BATCH]))
     ]
-
-
-def documents_of(edge: EdgeShard, hits: Hits, *, return_embedding: bool) -> Iterator[Document]:
-    """Read the documents of hits.
-
-    :param edge: the shard that gave them.
-    :param hits: of one query.
-    :param return_embedding: whether the documents carry their embedding.
-    :yields: a document a hit, with its score.
-    """
-    records = edge.retrieve(
-        [point for point, _ in hits],
-        with_payload=PayloadSelector.Exclude(["facts"]),
-        with_vector=[VECTOR] if return_embedding else False,
-    )
-    by_point = {str(record.id): record for record in records}
-    for point, score in hits:
-        yield document_of(by_point[point].payload or {}, by_point[point].vector, score)
-
-
-def search(
-    shard: SharedShard,
-    queries: NDArray[np.float32],
-    where: Filter | None,
-    top_k: int,
-    score_threshold: float | None,
-    *,
-    return_embedding: bool,
-) -> list[list[Document]]:
-    """Find the nearest documents to each query.
-
-    :param shard: the open shard.
-    :param queries: (B, H) unit vectors.
-    :param where: which documents may be found; None: all.
-    :param top_k: most documents per query.
-    :param score_threshold: lowest cosine similarity kept.
-    :param return_embedding: whether the documents carry their embedding.
-    :returns: B lists, best first.
-    """
-    nearest = [Query.Nearest(query, using=VECTOR) for query in queries.tolist()]
-    found: list[list[Document]] = []
-    for start in range(0, len(nearest), QUERY_BATCH):
-        with shard.reading() as edge:
-            for hits in find(edge, nearest[start : start + QUERY_BATCH], where, top_k):
-                # Here and not in Edge, whose threshold leaves out the score that is equal to it.
-                kept = [hit for hit in hits if score_threshold is None or hit[1] >= score_threshold]
-                found.append(list(documents_of(edge, kept, return_embedding=return_embedding)))
-    return found

@@ -93,12 +93,11 @@ class SharedShard:
         :raises DocumentStoreError: in such a child, before any lock, which nobody there might ever open.
         """
         if self._forked:
-            msg = (
+            raise DocumentStoreError(
                 f"the document store at {self.folder} was opened before this process was forked, and serves only the "
                 "process that opened it: open it after the fork (gunicorn without --preload, multiprocessing with "
                 '"spawn"), or close it before'
             )
-            raise DocumentStoreError(msg)
 
     def abandon(self) -> None:
         """Let go in a forked child, without a word to Edge: its threads and locks are the parent's."""
@@ -174,8 +173,9 @@ class SharedShard:
 
     def _opened(self) -> EdgeShard:
         if self._edge is None:
-            msg = f"the document store at {self.folder} was closed by another thread while in use: try again"
-            raise DocumentStoreError(msg)
+            raise DocumentStoreError(
+                f"the document store at {self.folder} was closed by another thread while in use: try again"
+            )
         return self._edge
 
 
@@ -253,17 +253,17 @@ def _load_or_make(folder: Path, expected: StoreDescription, make: bool) -> "Shar
     description = read_description(folder)
     if description is None:
         if not make:
-            msg = f"there is no document store at {folder}: give the path of one, or write documents there first"
-            raise DocumentStoreError(msg)
+            raise DocumentStoreError(
+                f"there is no document store at {folder}: give the path of one, or write documents there first"
+            )
         return _make(folder, expected)
     _check_same(folder, description, expected)
     if not os.path.lexists(folder / SHARD_FOLDER):
         if not any(folder.glob(f"{SHARD_FOLDER}-*.old")):  # else killed while it deleted all documents
-            msg = (
+            raise DocumentStoreError(
                 f"the document store at {folder} has lost its folder {SHARD_FOLDER}, which holds the documents: put it "
                 f"back from a copy; without one, remove {folder / FILE_NAME} too and index the documents again"
             )
-            raise DocumentStoreError(msg)
         _create_edge(folder, description)
     return SharedShard(folder, description, _load_edge(folder))
 
@@ -280,8 +280,9 @@ def _make(folder: Path, description: StoreDescription) -> "SharedShard":
             with suppress(OSError):
                 folder.rmdir()
         if error.errno in NOT_ALLOWED:
-            msg = f"no document store can be made at {folder} ({error.strerror}): give a path where this user may write"
-            raise DocumentStoreError(msg) from None
+            raise DocumentStoreError(
+                f"no document store can be made at {folder} ({error.strerror}): give a path where this user may write"
+            ) from None
         raise
     place = folder / SHARD_FOLDER
     if os.path.lexists(place):  # of a process that was killed here, maybe for vectors of another size; it is empty
@@ -303,17 +304,15 @@ def _release(shard: SharedShard) -> None:
 
 def _check_same(folder: Path, found: StoreDescription, expected: StoreDescription) -> None:
     if found.embedding_dim != expected.embedding_dim:
-        msg = (
+        raise ValueError(
             f"the store at {folder} holds embeddings of {found.embedding_dim} numbers, but embedding_dim is "
             f"{expected.embedding_dim}: use the model that made the store, or another path"
         )
-        raise ValueError(msg)
     if found.datatype != expected.datatype:
-        msg = (
+        raise ValueError(
             f"the store at {folder} holds vectors as {found.datatype}, but datatype is {expected.datatype}: "
             f"ask for {found.datatype}, or index again at another path"
         )
-        raise ValueError(msg)
 
 
 def _load_edge(folder: Path) -> EdgeShard:

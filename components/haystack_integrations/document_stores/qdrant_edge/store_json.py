@@ -45,14 +45,13 @@ def read_description(folder: Path) -> StoreDescription | None:
         _check_free(folder)
         return None
     except NotADirectoryError:
-        msg = f"{folder} is a file, but a document store needs a folder: give another path"
-        raise ValueError(msg) from None
+        raise ValueError(f"{folder} is a file, but a document store needs a folder: give another path") from None
     except PermissionError:
-        msg = f"{file} may not be read by this user: give the right with chmod or chown; nothing is damaged"
-        raise DocumentStoreError(msg) from None
+        raise DocumentStoreError(
+            f"{file} may not be read by this user: give the right with chmod or chown; nothing is damaged"
+        ) from None
     except OSError as error:
-        msg = f"{file} cannot be read ({error.strerror}): look at the disk it is on"
-        raise DocumentStoreError(msg) from error
+        raise DocumentStoreError(f"{file} cannot be read ({error.strerror}): look at the disk it is on") from error
     except UnicodeDecodeError as error:
         raise DocumentStoreError(_damaged(file, str(error))) from error
     try:
@@ -60,8 +59,9 @@ def read_description(folder: Path) -> StoreDescription | None:
         version = data["format_version"]
         if isinstance(version, int) and version != FORMAT_VERSION:
             remedy = "upgrade bloomz-haystack" if version > FORMAT_VERSION else "index the documents into a new store"
-            msg = f"{file} has format {version}, and this version reads format {FORMAT_VERSION}: {remedy}"
-            raise DocumentStoreError(msg)
+            raise DocumentStoreError(
+                f"{file} has format {version}, and this version reads format {FORMAT_VERSION}: {remedy}"
+            )
         description = StoreDescription(**data)
     except (ValueError, TypeError, KeyError) as error:
         raise DocumentStoreError(_damaged(file, f"{type(error).__name__}: {error}")) from error
@@ -90,11 +90,9 @@ def check_info(values: Mapping[str, object]) -> None:
     """
     for name, value in values.items():
         if not isinstance(value, str):
-            msg = f"update_info: {name} must be a string, but got {value!r} of type {type(value).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"update_info: {name} must be a string, but got {value!r} of type {type(value).__name__}")
         if not is_text(value) or not is_text(name):
-            msg = f"update_info: {name!r} {SURROGATE}"
-            raise ValueError(msg)
+            raise ValueError(f"update_info: {name!r} {SURROGATE}")
 
 
 def _check_free(folder: Path) -> None:
@@ -104,11 +102,10 @@ def _check_free(folder: Path) -> None:
     # A temporary of ours may be left by a process that was killed while it made the store.
     strangers = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(f"{FILE_NAME}."))
     if strangers:
-        msg = (
+        raise ValueError(
             f"{folder} holds other files ({', '.join(strangers[:3])}) and no {FILE_NAME}, so it is not a document "
             "store: give a new or an empty folder"
         )
-        raise ValueError(msg)
 
 
 def _damaged(file: Path, reason: str) -> str:

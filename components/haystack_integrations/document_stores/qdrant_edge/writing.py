@@ -1,6 +1,7 @@
-"""Documents and vectors -> points in an open shard, under a duplicate policy."""
+"""Documents and vectors -> points in an open shard, under a duplicate policy; and all that changes them later."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,45 +9,38 @@ from haystack import Document
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from numpy.typing import NDArray
-from qdrant_edge import Point, UpdateOperation
+from qdrant_edge import Filter, Modifier, Point, PointVectors, UpdateOperation
 
 from haystack_integrations.common.bloomz.identity import ModelIdentity
+from haystack_integrations.document_stores.qdrant_edge.bm25 import WORDS, document_words
 from haystack_integrations.document_stores.qdrant_edge.origin import claim_model
 from haystack_integrations.document_stores.qdrant_edge.points import (
-    point_id,
+    document_of,
+    payload_of,
+    point_of,
     points_of,
     points_without_vector,
     unit_vectors,
 )
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
+from haystack_integrations.document_stores.qdrant_edge.stored import pages, stored_ids
 
 Embeddings = Sequence[list[float] | None] | NDArray[np.floating[Any]]
 
 
-def check_documents(documents: object) -> None:
-    """Refuse anything but a list of documents.
+def check_shape(embeddings: NDArray[np.floating[Any]], count: int, embedding_dim: int) -> None:
+    """Refuse an array that does not hold one vector a document.
 
-    :param documents: what the caller gave.
-    :raises ValueError: if it is something else.
+    :param embeddings: what the caller gave.
+    :param count: documents.
+    :param embedding_dim: numbers in a vector of the store.
+    :raises ValueError: if it has another shape.
     """
-    if isinstance(documents, list):
-        strangers = {type(item).__name__ for item in documents if not isinstance(item, Document)}
-        got = f"a list that holds {', '.join(sorted(strangers))}" if strangers else None
-    else:
-        got = type(documents).__name__
-    if got is not None:
-        msg = f"documents must be a list of Documents, but got {got}"
-        raise ValueError(msg)
-
-
-def stored_ids(shard: SharedShard, document_ids: Iterable[str]) -> set[str]:
-    """Give those of the ids that are in the shard, by one look-up."""
-    names = {point_id(document_id): document_id for document_id in document_ids}
-    if not names:
-        return set()
-    with shard.reading() as edge:
-        records = edge.retrieve(list(names), with_payload=False, with_vector=False)
-    return {names[str(record.id)] for record in records}
+    if np.shape(embeddings) != (count, embedding_dim):
+        raise ValueError(
+            f"embeddings has the shape {np.shape(embeddings)}, but {count} documents in a store of "
+            f"{embedding_dim} numbers need ({count}, {embedding_dim})"
+        )
 
 
 def write(
@@ -87,6 +81,76 @@ def write(
     return len(chosen)
 
 
+def update_meta(shard: SharedShard, where: Filter | None, meta: Mapping[str, Any]) -> int:
+    """Merge metadata into the documents that match.
+
+    :param shard: the open shard.
+    :param where: which documents; None: all.
+    :param meta: fields to add or replace.
+    :returns: how many documents were updated.
+    :raises ValueError: if it cannot be stored; then nothing was updated.
+    """
+    with shard.writing:
+        payloads: dict[Any, dict[str, Any]] = {}
+        for record in chain.from_iterable(pages(shard, where, payload=True)):
+            old = record.payload
+            document = document_of({**old, "meta": {**old["meta"], **meta}})
+            norm = old.get("norm", 1.0)
+            point_of(document, {}, norm, words=False)  # refuses what cannot be stored, before the first is written
+            payloads[record.id] = payload_of(document, norm)
+        for point, payload in payloads.items():
+            with shard.changing(growth=len(str(payload))) as edge:
+                edge.update(UpdateOperation.overwrite_payload([point], payload))
+    return len(payloads)
+
+
+def delete(shard: SharedShard, where: Filter | None) -> int:
+    """Delete the documents that match.
+
+    :param shard: the open shard.
+    :param where: which documents; None: all.
+    :returns: how many were deleted.
+    """
+    with shard.writing:
+        points = [record.id for record in chain.from_iterable(pages(shard, where))]
+        delete_points(shard, points)
+    return len(points)
+
+
+def delete_points(shard: SharedShard, points: list[Any]) -> None:
+    """Delete points; one that is not there is ignored.
+
+    :param shard: the open shard.
+    :param points: identifiers, as `point_id` gives them.
+    """
+    with shard.writing, shard.changing() as edge:
+        edge.update(UpdateOperation.delete_points(points))
+
+
+def add_words(shard: SharedShard) -> None:
+    """Give its words to a store that was made without; one that has them is left alone.
+
+    A process killed here leaves a store without words, as it was; the next one begins again.
+
+    :param shard: the open shard.
+    """
+    with shard.writing:
+        if shard.description.hybrid:
+            return
+        with shard.changing() as edge:
+            edge.update(UpdateOperation.create_sparse_vector(WORDS, Modifier.Idf))
+        for records in pages(shard, payload=["content"]):
+            texts = {record.id: (record.payload or {}).get("content") for record in records}
+            points = [
+                PointVectors(point, {**words}) for point, text in texts.items() if (words := document_words(text))
+            ]
+            with shard.changing(growth=8 * sum(len(text or "") for text in texts.values())) as edge:
+                edge.update(UpdateOperation.update_vectors(points))
+        with shard.changing() as edge:
+            edge.flush()  # before store.json says that the words are there
+        shard.describe(hybrid=True)
+
+
 def _growth(document: Document, embedding_dim: int) -> int:
     """Estimate, generously, the bytes that one document adds to the log and to the storage."""
     blob = len(document.blob.data) if document.blob is not None else 0
@@ -114,10 +178,9 @@ def _choose(shard: SharedShard, documents: Sequence[Document], policy: Duplicate
         if document.id not in seen:
             chosen.append(place)
         elif policy != DuplicatePolicy.SKIP:
-            msg = (
+            raise DuplicateDocumentError(
                 f"document {document.id!r:.200} is already in the store, or twice in the list; nothing was "
                 "written: use DuplicatePolicy.SKIP or DuplicatePolicy.OVERWRITE"
             )
-            raise DuplicateDocumentError(msg)
         seen.add(document.id)
     return chosen

@@ -17,7 +17,8 @@ from bloomz_haystack.benchmark.systems.encoders import TextModel, open_text_mode
 from bloomz_haystack.benchmark.systems.store_bm25 import StoreBm25
 from bloomz_haystack.benchmark.systems.systems import Choice, System
 from bloomz_haystack.benchmark.systems.vector_cache import cached_vectors
-from haystack_integrations.document_stores.qdrant_edge.hybrid_search import CANDIDATES, WEIGHTS
+from haystack_integrations.document_stores.qdrant_edge.fusion import FUSION_WEIGHTS
+from haystack_integrations.document_stores.qdrant_edge.search import CANDIDATES
 
 WORDS_DEPTH = 2_000  # passages that the store's BM25 ranks of a question on its own; the others tie behind them
 
@@ -65,7 +66,7 @@ def rank_passages(
     """
 
     fusion = choice.fusion(system)
-    of_vectors, of_words = WEIGHTS[fusion]
+    of_vectors, of_words = FUSION_WEIGHTS[fusion]
 
     def of_part(part: System, kept: int, found: int) -> Part:
         if part.kind == "bm25":

@@ -15,8 +15,8 @@ from qdrant_edge import SparseVector
 from bloomz_haystack.benchmark.run.ranking import ScoreBlock
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge.bm25 import question_words
-from haystack_integrations.document_stores.qdrant_edge.hybrid_search import Hits, search_words
 from haystack_integrations.document_stores.qdrant_edge.points import point_id
+from haystack_integrations.document_stores.qdrant_edge.search import Hits, search_words
 
 QUESTIONS_AT_A_TIME = 256
 

@@ -5,14 +5,14 @@ checkpoint becomes a cache; knows nothing of questions or scores.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from haystack_integrations.common.bloomz.batches import Places, Progress, Vectors, finite_vectors
 from haystack_integrations.common.bloomz.checkpoint import Checkpoint
-from haystack_integrations.common.bloomz.encoder import Places, Vectors, finite_vectors
 from haystack_integrations.common.bloomz.packing import pack, plan_batches
 from haystack_integrations.common.bloomz.prefix_cache.cache import PrefixCache, Wanted
 from haystack_integrations.common.bloomz.prefix_cache.folder import PrefixFolder, prefix_key, weights_fingerprint
@@ -25,8 +25,6 @@ from haystack_integrations.common.bloomz.prefix_cache.states import StoreDtype
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int], Any]
 
 
 class PrefixSettings(NamedTuple):

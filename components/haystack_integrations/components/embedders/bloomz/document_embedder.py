@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from haystack import Document, component, default_from_dict, default_to_dict
+from haystack import Document, component
 from haystack.utils import ComponentDevice, Secret
 from tqdm import tqdm
 
+from haystack_integrations.common.bloomz.arguments import check_items
+from haystack_integrations.common.bloomz.component import BloomzComponent, passage_text
 from haystack_integrations.common.bloomz.identity import ModelIdentity, embedding_of
 from haystack_integrations.common.bloomz.int8 import Precision
-from haystack_integrations.common.bloomz.lease import EngineHolder
-from haystack_integrations.common.bloomz.passages import passage_text
 
 if TYPE_CHECKING:
     from haystack_integrations.common.bloomz.encoder import Encoder
 
+_ADVICE = "To embed a question, use the BloomzTextEmbedder"
 _TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
 
 
 @component
-class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
+class BloomzDocumentEmbedder(BloomzComponent["Encoder"]):
     """Embed documents, in French or in English, with a Bloomz retriever.
 
     A document without any token (an empty one, for instance) embeds as the tokenizer's end-of-text token.
@@ -134,7 +135,7 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         :returns: ``documents``, copies with their ``embedding`` set, in the same order.
         :raises TypeError: if ``documents`` is not a list of Documents.
         """
-        _check_documents(documents)
+        check_items("documents", documents, Document, _ADVICE)
         if not documents:
             return {"documents": []}
         vectors = self.embed(documents)
@@ -155,7 +156,7 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
         :returns: (B, H) float32, in the order of the documents.
         :raises TypeError: if ``documents`` is not a list of Documents.
         """
-        _check_documents(documents)
+        check_items("documents", documents, Document, _ADVICE)
         texts = [self.prefix + self._text(document) + self.suffix for document in documents]
         encoder = self._warm_engine()
         named = None if on_truncated is None else lambda places: on_truncated([documents[place] for place in places])
@@ -163,29 +164,4 @@ class BloomzDocumentEmbedder(EngineHolder["Encoder"]):
             return encoder.encode(texts, normalize=self.normalize_embeddings, progress=bar.update, on_truncated=named)
 
     def _text(self, document: Document) -> str:
-        fields = self.meta_fields_to_embed or []
-        return passage_text(document.content, document.meta, fields, self.embedding_separator)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Serialize the component.
-
-        :returns: a dictionary that ``from_dict`` and YAML understand.
-        """
-        return default_to_dict(self, **self._init_parameters())
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "BloomzDocumentEmbedder":
-        """Build the component that ``to_dict`` described.
-
-        :param data: from ``to_dict``.
-        :returns: the component.
-        """
-        return default_from_dict(cls, data)
-
-
-def _check_documents(documents: list[Document]) -> None:
-    if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
-        raise TypeError(
-            f"BloomzDocumentEmbedder expects a list of Documents as input, but got {type(documents).__name__}. "
-            "In case you want to embed a string, please use the BloomzTextEmbedder."
-        )
+        return passage_text(document, self.meta_fields_to_embed, self.embedding_separator)

@@ -3,12 +3,12 @@
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from haystack import component, default_from_dict, default_to_dict
+from haystack import component
 from haystack.utils import ComponentDevice, Secret
 
+from haystack_integrations.common.bloomz.component import BloomzComponent
 from haystack_integrations.common.bloomz.identity import embedding_of
 from haystack_integrations.common.bloomz.int8 import Precision
-from haystack_integrations.common.bloomz.lease import EngineHolder
 from haystack_integrations.common.bloomz.plain_text import plain_text
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
 
 
 @component
-class BloomzTextEmbedder(EngineHolder["Encoder"]):
+class BloomzTextEmbedder(BloomzComponent["Encoder"]):
     """Embed a question, in French or in English, with a Bloomz retriever.
 
     A text without any token (an empty one, for instance) embeds as the tokenizer's end-of-text token.
@@ -110,19 +110,3 @@ class BloomzTextEmbedder(EngineHolder["Encoder"]):
         encoder = self._warm_engine()
         vectors = encoder.encode([self.prefix + plain_text(text) + self.suffix], normalize=self.normalize_embeddings)
         return {"embedding": embedding_of(vectors[0].tolist(), encoder.checkpoint.identity)}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Serialize the component.
-
-        :returns: a dictionary that ``from_dict`` and YAML understand.
-        """
-        return default_to_dict(self, **self._init_parameters())
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "BloomzTextEmbedder":
-        """Build the component that ``to_dict`` described.
-
-        :param data: from ``to_dict``.
-        :returns: the component.
-        """
-        return default_from_dict(cls, data)

@@ -5,13 +5,13 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from haystack import Document, component, default_from_dict, default_to_dict
+from haystack import Document, component
 from haystack.utils import ComponentDevice, Secret
 from tqdm import tqdm
 
+from haystack_integrations.common.bloomz.arguments import check_count, check_items
+from haystack_integrations.common.bloomz.component import BloomzComponent, passage_text
 from haystack_integrations.common.bloomz.int8 import Precision
-from haystack_integrations.common.bloomz.lease import EngineHolder
-from haystack_integrations.common.bloomz.passages import passage_text
 from haystack_integrations.common.bloomz.plain_text import plain_text
 from haystack_integrations.common.bloomz.prefix_cache.cache import parse_bytes
 from haystack_integrations.common.bloomz.prefix_cache.states import STORE_DTYPES, StoreDtype
@@ -20,13 +20,14 @@ from haystack_integrations.components.rankers.bloomz.distinct import best_of_eac
 if TYPE_CHECKING:
     from haystack_integrations.common.bloomz.scorer import Scorer
 
-LONG_RERANK = 200  # documents above which a progress bar is worth its line
+_ADVICE = "Wrap each text in one: Document(content=text)"
+_LONG = 200  # documents above which a progress bar is worth its line
 
 _TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
 
 
 @component
-class BloomzRanker(EngineHolder["Scorer"]):
+class BloomzRanker(BloomzComponent["Scorer"]):
     """Rank documents by the probability that they answer the question, with a Bloomz reranker.
 
     The model reads the document first, then the question, joined without a separator. An empty question is no error:
@@ -115,7 +116,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :raises TypeError: if ``top_k`` is no whole number, ``model`` no name or path, or ``device`` or ``token`` a bare
             string.
         """
-        _check_top_k(top_k)
+        check_count("top_k", top_k)
         self.model = model  # type: ignore[assignment]  # a path becomes text below
         self.device = device
         self.token = token
@@ -171,7 +172,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         :raises TypeError: if ``documents`` is not a list of Documents.
         :raises ValueError: if ``prefix_cache`` is None.
         """
-        _check_documents(documents)
+        check_items("documents", documents, Document, _ADVICE)
         contexts = self._contexts(documents)
         scorer = self._warm_engine()
         with tqdm(total=len(contexts), desc="Keeping documents", unit="doc", disable=not self.progress_bar) as bar:
@@ -186,7 +187,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         """
         engine = self._engine
         kept = engine.prefixes.cache.stats()._asdict() if engine and engine.prefixes else {}
-        return {**kept, **EngineHolder.stats(self)}  # not super(): `component` makes another class of this one
+        return {**kept, **BloomzComponent.stats(self)}  # not super(): `component` makes another class of this one
 
     @component.output_types(documents=list[Document])
     def run(
@@ -216,7 +217,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         top_k = self.top_k if top_k is None else top_k
         scale_score = self.scale_score if scale_score is None else scale_score
         score_threshold = self.score_threshold if score_threshold is None else score_threshold
-        _check_top_k(top_k)
+        check_count("top_k", top_k)
         _check_input(query, documents)
         distinct = best_of_each_id(document for document in documents if has_text(self._context(document)))
         if not distinct:
@@ -238,7 +239,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         question = self.query_prefix + plain_text(query) + self.query_suffix
         contexts = self._contexts(documents)
         scorer = self._warm_engine()
-        hidden = not self.progress_bar or len(contexts) <= LONG_RERANK
+        hidden = not self.progress_bar or len(contexts) <= _LONG
         with tqdm(total=len(contexts), desc="Ranking documents", unit="doc", disable=hidden) as bar:
             log_odds = scorer.score(question, contexts, progress=bar.update)
         log_odds = with_score_prior(log_odds, *self._prior(documents, scorer))
@@ -255,31 +256,7 @@ class BloomzRanker(EngineHolder["Scorer"]):
         return [self.document_prefix + self._context(document) + self.document_suffix for document in documents]
 
     def _context(self, document: Document) -> str:
-        fields = self.meta_fields_to_embed or []
-        return passage_text(document.content, document.meta, fields, self.embedding_separator)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Serialize the component.
-
-        :returns: a dictionary that ``from_dict`` and YAML understand.
-        """
-        return default_to_dict(self, **self._init_parameters())
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "BloomzRanker":
-        """Build the component that ``to_dict`` described.
-
-        :param data: from ``to_dict``.
-        :returns: the component.
-        """
-        return default_from_dict(cls, data)
-
-
-def _check_top_k(top_k: int) -> None:
-    if not hasattr(top_k, "__index__"):
-        raise TypeError(f"top_k must be a whole number, but got {top_k!r}")
-    if top_k <= 0:
-        raise ValueError(f"top_k must be > 0, but got {top_k}")
+        return passage_text(document, self.meta_fields_to_embed, self.embedding_separator)
 
 
 def _check_score_prior(score_prior: float | None) -> None:
@@ -290,15 +267,7 @@ def _check_score_prior(score_prior: float | None) -> None:
 def _check_input(query: str, documents: list[Document]) -> None:
     if not isinstance(query, str):
         raise TypeError(f"BloomzRanker expects a string as query, but got {type(query).__name__}.")
-    _check_documents(documents)
-
-
-def _check_documents(documents: list[Document]) -> None:
-    if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
-        raise TypeError(
-            f"BloomzRanker expects a list of Documents as documents, but got {type(documents).__name__}."
-            " In case you have texts, wrap each one: Document(content=text)."
-        )
+    check_items("documents", documents, Document, _ADVICE)
 
 
 def _check_prefix_cache(budget: int | str | None, folder: str | None, dtype: str) -> None:

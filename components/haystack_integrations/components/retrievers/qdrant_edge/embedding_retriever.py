@@ -1,19 +1,19 @@
 """`QdrantEdgeEmbeddingRetriever`: a question's vector -> the nearest documents. A thin shell over the store."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from haystack import Document, component, default_from_dict, default_to_dict
-from haystack.document_stores.types import FilterPolicy, apply_filter_policy
+from haystack import Document, component
+from haystack.document_stores.types import FilterPolicy
 
+from haystack_integrations.components.retrievers.qdrant_edge._base import EdgeRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
-from haystack_integrations.document_stores.qdrant_edge.search import check_count
+from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 
 
 @component
-class QdrantEdgeEmbeddingRetriever:
+class QdrantEdgeEmbeddingRetriever(EdgeRetriever):
     """Finds the documents of a `QdrantEdgeDocumentStore` that are nearest to a query, by cosine similarity."""
 
     def __init__(
@@ -37,39 +37,9 @@ class QdrantEdgeEmbeddingRetriever:
             documents at each step, and 1024 Python floats each time are slow.
         :raises ValueError: if the store is of another kind, or top_k is not positive.
         """
-        given: object = document_store
-        if not isinstance(given, QdrantEdgeDocumentStore):
-            msg = f"document_store must be a QdrantEdgeDocumentStore, but got {type(document_store).__name__}"
-            raise ValueError(msg)
-        check_count("top_k", top_k)
-        self.document_store = document_store
-        self.filters = filters
-        self.top_k = top_k
-        self.filter_policy = (
-            filter_policy if isinstance(filter_policy, FilterPolicy) else FilterPolicy.from_str(filter_policy)
-        )
-        self.score_threshold = score_threshold
-        self.return_embedding = return_embedding
-
-    def to_dict(self) -> dict[str, Any]:
-        """Describe the component for YAML."""
-        return default_to_dict(
-            self,
-            document_store=self.document_store.to_dict(),
-            filters=self.filters,
-            top_k=self.top_k,
-            filter_policy=self.filter_policy.value,
-            score_threshold=self.score_threshold,
-            return_embedding=self.return_embedding,
-        )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "QdrantEdgeEmbeddingRetriever":
-        """Make the component that `to_dict` described."""
-        parameters = dict(data["init_parameters"])
-        if isinstance(parameters.get("document_store"), dict):
-            parameters["document_store"] = QdrantEdgeDocumentStore.from_dict(parameters["document_store"])
-        return default_from_dict(cls, {**data, "init_parameters": parameters})
+        EdgeRetriever.__init__(
+            self, document_store, filters, top_k, filter_policy, score_threshold, return_embedding
+        )  # not super(): `component` makes another class of this one
 
     @component.output_types(documents=list[Document])
     def run(
@@ -93,26 +63,6 @@ class QdrantEdgeEmbeddingRetriever:
         found = self.run_batch([query_embedding], filters, top_k, score_threshold, return_embedding)
         return {"documents": found["documents"][0]}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(
-        self,
-        query_embedding: list[float],
-        filters: dict[str, Any] | None = None,
-        top_k: int | None = None,
-        score_threshold: float | None = None,
-        return_embedding: bool | None = None,
-    ) -> dict[str, list[Document]]:
-        """Do what `run` does, in a thread.
-
-        :param query_embedding: H floats.
-        :param filters: as for `run`.
-        :param top_k: as for `run`.
-        :param score_threshold: as for `run`.
-        :param return_embedding: as for `run`.
-        :returns: as `run`.
-        """
-        return await asyncio.to_thread(self.run, query_embedding, filters, top_k, score_threshold, return_embedding)
-
     def run_batch(
         self,
         query_embeddings: np.ndarray | Sequence[list[float]],
@@ -131,13 +81,7 @@ class QdrantEdgeEmbeddingRetriever:
         :returns: {"documents": B lists, in the order of the queries}.
         :raises ValueError: as `run`.
         """
-        top_k = self.top_k if top_k is None else top_k
-        check_count("top_k", top_k)
-        documents = self.document_store.query_batch(
-            query_embeddings,
-            filters=apply_filter_policy(self.filter_policy, self.filters, filters),
-            top_k=top_k,
-            score_threshold=self.score_threshold if score_threshold is None else score_threshold,
-            return_embedding=self.return_embedding if return_embedding is None else return_embedding,
-        )
-        return {"documents": documents}
+        limits = self._limits(filters, top_k, score_threshold, return_embedding)
+        return {"documents": self.document_store.query_batch(query_embeddings, **limits)}
+
+    run_async = component.output_types(documents=list[Document])(async_twin(run))

@@ -3,21 +3,22 @@
 A thin shell over the store, which keeps the words of its documents (BM25) beside their vectors if it is made so.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from haystack import Document, component, default_from_dict, default_to_dict
-from haystack.document_stores.types import FilterPolicy, apply_filter_policy
+from haystack import Document, component
+from haystack.document_stores.types import FilterPolicy
 
+from haystack_integrations.components.retrievers.qdrant_edge._base import EdgeRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, Fusion
-from haystack_integrations.document_stores.qdrant_edge.hybrid_search import CANDIDATES, check_fusion
+from haystack_integrations.document_stores.qdrant_edge.search import CANDIDATES, HybridSettings
 
 
 @component
-class QdrantEdgeHybridRetriever:
+class QdrantEdgeHybridRetriever(EdgeRetriever):
     """Searches a `QdrantEdgeDocumentStore` by BM25 and by cosine similarity, and fuses the two.
 
     Words find names, numbers and rare terms; vectors find what is said otherwise, or in the other language. The store
@@ -60,49 +61,15 @@ class QdrantEdgeHybridRetriever:
             count more than the next.
         :raises ValueError: if the store is of another kind, the fusion is not known, or a number is out of range.
         """
-        given: object = document_store
-        if not isinstance(given, QdrantEdgeDocumentStore):
-            msg = f"document_store must be a QdrantEdgeDocumentStore, but got {type(document_store).__name__}"
-            raise ValueError(msg)
-        check_fusion(top_k, candidates, fusion, weights, rank_constant)
-        self.document_store = document_store
-        self.filters = filters
-        self.top_k = top_k
-        self.filter_policy = (
-            filter_policy if isinstance(filter_policy, FilterPolicy) else FilterPolicy.from_str(filter_policy)
-        )
-        self.score_threshold = score_threshold
-        self.return_embedding = return_embedding
+        HybridSettings(candidates, fusion, weights, weigh_by_coverage, rank_constant)  # checks them
+        EdgeRetriever.__init__(
+            self, document_store, filters, top_k, filter_policy, score_threshold, return_embedding
+        )  # not super(): `component` makes another class of this one
         self.candidates = candidates
         self.fusion = fusion
         self.weights = weights
         self.weigh_by_coverage = weigh_by_coverage
         self.rank_constant = rank_constant
-
-    def to_dict(self) -> dict[str, Any]:
-        """Describe the component for YAML."""
-        return default_to_dict(
-            self,
-            document_store=self.document_store.to_dict(),
-            filters=self.filters,
-            top_k=self.top_k,
-            filter_policy=self.filter_policy.value,
-            score_threshold=self.score_threshold,
-            return_embedding=self.return_embedding,
-            candidates=self.candidates,
-            fusion=self.fusion,
-            weights=self.weights,
-            weigh_by_coverage=self.weigh_by_coverage,
-            rank_constant=self.rank_constant,
-        )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "QdrantEdgeHybridRetriever":
-        """Make the component that `to_dict` described."""
-        parameters = dict(data["init_parameters"])
-        if isinstance(parameters.get("document_store"), dict):
-            parameters["document_store"] = QdrantEdgeDocumentStore.from_dict(parameters["document_store"])
-        return default_from_dict(cls, {**data, "init_parameters": parameters})
 
     @component.output_types(documents=list[Document])
     def run(
@@ -129,30 +96,6 @@ class QdrantEdgeHybridRetriever:
         found = self.run_batch([query], [query_embedding], filters, top_k, score_threshold, return_embedding)
         return {"documents": found["documents"][0]}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(
-        self,
-        query: str,
-        query_embedding: list[float],
-        filters: dict[str, Any] | None = None,
-        top_k: int | None = None,
-        score_threshold: float | None = None,
-        return_embedding: bool | None = None,
-    ) -> dict[str, list[Document]]:
-        """Do what `run` does, in a thread.
-
-        :param query: as for `run`.
-        :param query_embedding: as for `run`.
-        :param filters: as for `run`.
-        :param top_k: as for `run`.
-        :param score_threshold: as for `run`.
-        :param return_embedding: as for `run`.
-        :returns: as `run`.
-        """
-        return await asyncio.to_thread(
-            self.run, query, query_embedding, filters, top_k, score_threshold, return_embedding
-        )
-
     def run_batch(
         self,
         queries: Sequence[str],
@@ -177,14 +120,13 @@ class QdrantEdgeHybridRetriever:
         documents = self.document_store.query_hybrid_batch(
             queries,
             query_embeddings,
-            filters=apply_filter_policy(self.filter_policy, self.filters, filters),
-            top_k=self.top_k if top_k is None else top_k,
             candidates=self.candidates,
             fusion=self.fusion,
             weights=self.weights,
             weigh_by_coverage=self.weigh_by_coverage,
             rank_constant=self.rank_constant,
-            score_threshold=self.score_threshold if score_threshold is None else score_threshold,
-            return_embedding=self.return_embedding if return_embedding is None else return_embedding,
+            **self._limits(filters, top_k, score_threshold, return_embedding),
         )
         return {"documents": documents}
+
+    run_async = component.output_types(documents=list[Document])(async_twin(run))

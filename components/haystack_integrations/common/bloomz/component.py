@@ -1,20 +1,24 @@
-"""A component's hold on an engine: loaded at first use, weights shared, given back by ``close``, loaded again later.
+"""The base of the Bloomz components, and the one file of the engine that knows Haystack.
 
-Enters: the load parameters, as attributes of the component. Leaves: an ``Encoder`` or a ``Scorer``. Knows of Haystack
-only that a device can name itself and a secret can be read. Importing this file does not import transformers.
+Enters: a component's parameters. Leaves: its engine, an `Encoder` or a `Scorer`, loaded at first use, its weights
+shared with the components that load the same, freed by `close`, loaded again later; and the text that a model reads of
+a document.
 """
 
 import asyncio
-import inspect
 import os
 from abc import abstractmethod
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import torch
+from haystack import Document, default_from_dict, default_to_dict
+from haystack.utils import ComponentDevice, Secret
 
+from haystack_integrations.common.bloomz.arguments import check_count, init_parameters
 from haystack_integrations.common.bloomz.forking import ForkSafeLock
 from haystack_integrations.common.bloomz.int8 import Precision, check_precision
+from haystack_integrations.common.bloomz.plain_text import plain_text
 
 if TYPE_CHECKING:
     from haystack_integrations.common.bloomz.checkpoint import Checkpoint, Task
@@ -24,33 +28,12 @@ if TYPE_CHECKING:
 Engine = TypeVar("Engine", "Encoder", "Scorer")
 
 
-class Device(Protocol):
-    """What is needed of a ``ComponentDevice``."""
-
-    @property
-    def has_multiple_devices(self) -> bool:
-        """Whether it is a map of devices."""
-        ...
-
-    def to_torch_str(self) -> str:
-        """Name it as torch does."""
-        ...
-
-
-class Token(Protocol):
-    """What is needed of a ``Secret``."""
-
-    def resolve_value(self) -> Any:  # noqa: ANN401
-        """Read it."""
-        ...
-
-
-class EngineHolder(Generic[Engine]):
+class BloomzComponent(Generic[Engine]):
     """What the Bloomz components have in common; a subclass stores its parameters, then calls ``_prepare``."""
 
     model: str
-    device: Device | None
-    token: Token | None
+    device: ComponentDevice | None
+    token: Secret | None
     revision: str | None
     local_files_only: bool
     model_kwargs: dict[str, Any] | None
@@ -129,6 +112,22 @@ class EngineHolder(Generic[Engine]):
             progress_bar=self.progress_bar,
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Serialize the component.
+
+        :returns: a dictionary that `from_dict` and YAML understand.
+        """
+        return default_to_dict(self, **init_parameters(self))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Build the component that `to_dict` described.
+
+        :param data: from `to_dict`.
+        :returns: the component.
+        """
+        return default_from_dict(cls, data)
+
     def _prepare(self) -> None:
         """Refuse at the door what would fail at the first run, and make the lock.
 
@@ -140,7 +139,7 @@ class EngineHolder(Generic[Engine]):
         if not isinstance(self.model, str | os.PathLike):
             raise TypeError(f"model must be a name or a folder, but got {self.model!r}: use a string or a pathlib.Path")
         self.model = os.fspath(self.model)
-        if self.device is not None and not hasattr(self.device, "to_torch_str"):
+        if self.device is not None and not isinstance(self.device, ComponentDevice):
             raise TypeError(
                 f"device must be a ComponentDevice or None, but got {self.device!r}: "
                 "use ComponentDevice.from_str('cpu') or ComponentDevice.from_str('cuda:0')"
@@ -149,23 +148,25 @@ class EngineHolder(Generic[Engine]):
             raise ValueError(
                 "device must be a single device, but got a device map: build one component for each device"
             )
-        if self.token is not None and not hasattr(self.token, "resolve_value"):
+        if self.token is not None and not isinstance(self.token, Secret):
             raise TypeError("token must be a Secret or None, but got a bare value: use Secret.from_env_var('HF_TOKEN')")
-        for name in ("max_length", "batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be > 0, but got {value}")
+        if self.max_length is not None:
+            check_count("max_length", self.max_length)
+        check_count("batch_tokens", self.batch_tokens)
         check_precision(self.precision)
 
-    def _init_parameters(self) -> dict[str, Any]:
-        """Read back every parameter of ``__init__``, in types that YAML can write."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        return {name: _plain(getattr(self, name)) for name in names}
 
+def passage_text(document: Document, fields: Sequence[str] | None, separator: str) -> str:
+    """Return the text that the models read of a document: chosen metadata, then the content, in plain spelling.
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, torch.dtype | Path) else value
+    :param document: no content counts as "".
+    :param fields: which metadata, in this order; None values are skipped, 0 and False are kept.
+    :param separator: stands between the parts.
+    :returns: the text.
+
+    >>> doc = Document(content="Une île.", meta={"titre": "Bréhat", "page": 0, "note": None})
+    >>> passage_text(doc, ["titre", "page", "note"], " | ")
+    'Bréhat | 0 | Une île.'
+    """
+    chosen = [str(document.meta[field]) for field in fields or [] if document.meta.get(field) is not None]
+    return plain_text(separator.join([*chosen, document.content or ""]))

@@ -1,11 +1,12 @@
 """Text -> where its sentences stand, in French and in English alike.
 
-Rules, not a model: a mark ends a sentence unless what stands before it is an abbreviation, an initial or the number of an
-item, or what follows goes on in small letters. Blank lines and items of a list part sentences too. Knows nothing of
+Rules, not a model: a mark ends a sentence unless what stands before it is an abbreviation, an initial or the number of
+an item, or what follows goes on in small letters. Blank lines and items of a list part sentences too. Knows nothing of
 questions, models or tokens.
 """
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -18,10 +19,10 @@ class Span(NamedTuple):
 
 # Before a name or a number: the sentence goes on, whatever follows.
 _TITLES = (
-    "m mm mme mmes mlle mlles mgr me dr drs pr prof st ste sts stes mr mrs ms messrs rev hon gen col capt lt sgt cpl adm "
-    "sen rep gov pres amb maj cmdr supt insp fr br av bd boul pl art arts no nos n nº n° num vol vols p pp pg ch chap sect "
-    "sec fig figs tab eq cf vs v éd ed eds coll trad tel tél réf ref alin al env approx ca circa mt ft op dept dép univ "
-    "jan janv feb fév févr mar avr apr juil jul aug sept sep oct nov dec déc incl excl viz resp"
+    "m mm mme mmes mlle mlles mgr me dr drs pr prof st ste sts stes mr mrs ms messrs rev hon gen col capt lt sgt "
+    "cpl adm sen rep gov pres amb maj cmdr supt insp fr br av bd boul pl art arts no nos n nº n° num vol vols p pp "
+    "pg ch chap sect sec fig figs tab eq cf vs v éd ed eds coll trad tel tél réf ref alin al env approx ca circa mt "
+    "ft op dept dép univ jan janv feb fév févr mar avr apr juil jul aug sept sep oct nov dec déc incl excl viz resp"
 )
 # Often the last word of a sentence as well: it ends there where a capital follows.
 _EITHER = "etc inc ltd corp co cie sr jr ex max min am pm bros assn id ibid"
@@ -54,7 +55,7 @@ def sentences(text: str, longest: int = 600) -> list[Span]:
     bounds = [0, *ends, len(text)]
     return [
         piece
-        for start, end in zip(bounds, bounds[1:], strict=False)
+        for start, end in pairwise(bounds)
         for span in _stripped(text, start, end)
         for piece in _pieces(text, span, longest)
     ]

@@ -76,7 +76,7 @@ def test_only_the_first_documents_are_read(reader: BloomzSentenceReader) -> None
 def test_wrong_inputs_are_one_line(reader: BloomzSentenceReader) -> None:
     with pytest.raises(TypeError, match="expects a string as query, but got int"):
         reader.run(query=3, documents=[])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="expects a list of Documents, but got str"):
+    with pytest.raises(TypeError, match="documents must be a list of Documents, but got str"):
         reader.run(query="Où ?", documents="La Loire")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"top_k must be > 0, but got 0"):
         reader.run(query="Où ?", documents=[], top_k=0)

@@ -1,15 +1,15 @@
 """Question and documents -> for each document the sentence that answers best: a Haystack component around `Encoder`."""
 
-from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from haystack import Document, ExtractedAnswer, component, default_from_dict, default_to_dict
+from haystack import Document, ExtractedAnswer, component
 from haystack.utils import ComponentDevice, Secret
 
 from haystack_integrations.common.bloomz.int8 import Precision
-from haystack_integrations.common.bloomz.lease import EngineHolder
+from haystack_integrations.common.bloomz.arguments import check_count, check_items
+from haystack_integrations.common.bloomz.component import BloomzComponent
 from haystack_integrations.common.bloomz.plain_text import plain_text
 from haystack_integrations.common.bloomz.sentences import Span, sentences
 from haystack_integrations.components.readers.bloomz.sentence_scores import sentence_scores
@@ -22,7 +22,7 @@ PAGE = "page_number"  # Haystack's converters and splitters: of the first charac
 
 
 @component
-class BloomzSentenceReader(EngineHolder["Encoder"]):
+class BloomzSentenceReader(BloomzComponent["Encoder"]):
     """Find the sentence of each document that answers a question, with a Bloomz retriever; no reader model is needed.
 
     A sentence is scored by the words it shares with the question and by its cosine with it, so that a French question
@@ -71,7 +71,8 @@ class BloomzSentenceReader(EngineHolder["Encoder"]):
         :raises ValueError: if a number is not positive or `device` is a map of devices.
         :raises TypeError: if `model` is no name or path, or `device` or `token` is a bare string.
         """
-        _check_top_k(top_k)
+        if top_k is not None:
+            check_count("top_k", top_k)
         self.model = model  # type: ignore[assignment]  # a path becomes text below
         self.device = device
         self.token = token
@@ -106,8 +107,11 @@ class BloomzSentenceReader(EngineHolder["Encoder"]):
         :raises TypeError: if `query` is not a string or `documents` not a list of Documents.
         :raises ValueError: if `top_k` is not positive.
         """
-        _check_inputs(query, documents)
-        _check_top_k(top_k)
+        if not isinstance(query, str):
+            raise TypeError(f"BloomzSentenceReader expects a string as query, but got {type(query).__name__}")
+        check_items("documents", documents, Document)
+        if top_k is not None:
+            check_count("top_k", top_k)
         limit = self.top_k if top_k is None else top_k
         read = [(document, spans) for document in documents[:limit] if (spans := sentences(document.content or ""))]
         if not read:
@@ -123,34 +127,6 @@ class BloomzSentenceReader(EngineHolder["Encoder"]):
             best = int(np.argmax(scores))
             answers.append(_answer(query, document, spans[best], float(scores[best])))
         return {"answers": answers}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Serialize the component.
-
-        :returns: a dictionary that `from_dict` and YAML understand.
-        """
-        return default_to_dict(self, **self._init_parameters())
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "BloomzSentenceReader":
-        """Build the component that `to_dict` described.
-
-        :param data: from `to_dict`.
-        :returns: the component.
-        """
-        return default_from_dict(cls, data)
-
-
-def _check_inputs(query: object, documents: object) -> None:
-    if not isinstance(query, str):
-        raise TypeError(f"BloomzSentenceReader expects a string as query, but got {type(query).__name__}")
-    if not isinstance(documents, Sequence) or not all(isinstance(document, Document) for document in documents):
-        raise TypeError(f"BloomzSentenceReader expects a list of Documents, but got {type(documents).__name__}")
-
-
-def _check_top_k(top_k: int | None) -> None:
-    if top_k is not None and top_k <= 0:
-        raise ValueError(f"top_k must be > 0, but got {top_k}")
 
 
 def _answer(query: str, document: Document, span: Span, score: float) -> ExtractedAnswer:

@@ -7,9 +7,9 @@ import numpy as np
 from haystack import Document, ExtractedAnswer, component
 from haystack.utils import ComponentDevice, Secret
 
-from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.arguments import check_count, check_items
 from haystack_integrations.common.bloomz.component import BloomzComponent
+from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.plain_text import plain_text
 from haystack_integrations.common.bloomz.sentences import Span, sentences
 from haystack_integrations.components.readers.bloomz.sentence_scores import sentence_scores

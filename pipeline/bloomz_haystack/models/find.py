@@ -7,17 +7,19 @@ the model computes.
 import hashlib
 import json
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bloomz_haystack.files.provenance import sha256
 from bloomz_haystack.models.hub_offline import stay_offline_if_unreachable
 from haystack_integrations.common.bloomz.checkpoint import BUNDLED_RANKER, BUNDLED_RETRIEVER, resolve
 
 BUNDLED = (BUNDLED_RETRIEVER, BUNDLED_RANKER)
-SECONDS = 2.0  # the longest wait for the Hub to say what a model consists of
+ANSWER_SECONDS = 2.0  # the longest wait for the Hub to say what a model consists of
 _SMALL_FILES = (".json", ".txt", ".model")  # configuration and tokenizers
-_POOLING_FILE = "1_Pooling/config.json"
+_MODULES = re.compile(r"\d+_\w+/(config\.json|model\.safetensors|pytorch_model\.bin)")  # of sentence-transformers
 
 
 class ModelNotAvailable(Exception):  # noqa: N818  # a fact that the table shows, not a mistake
@@ -62,39 +64,16 @@ class ModelFiles:
         if self.commit:
             return self.commit
         digest = hashlib.sha256()
-        tokenizer = sorted(path for path in self.folder.glob("*") if path.suffix in _SMALL_FILES)
-        for path in [*tokenizer, *self.weights]:
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        small = sorted(path for path in self.folder.glob("*") if path.suffix in _SMALL_FILES)
+        modules = sorted(path for path in self.folder.glob("*/*") if _MODULES.fullmatch(_inside(self.folder, path)))
+        for path in [*small, *self.weights, *modules]:
+            digest.update(_inside(self.folder, path).encode() + bytes.fromhex(sha256(path)))
         return digest.hexdigest()
 
     @property
-    def pooling(self) -> str:
-        """Pooling named by a sentence-transformers file; else that of the architecture: last for Bloom, else mean.
-
-        :raises ValueError: for a pooling that is not one of last, mean, cls.
-        """
-        if not (self.folder / _POOLING_FILE).is_file():
-            return "last" if self.config["model_type"] == "bloom" else "mean"
-        values = self._read(_POOLING_FILE)
-        # Until version 5 one flag a mode; since then the mode itself.
-        flags = [key.removeprefix("pooling_mode_") for key, on in values.items() if on is True and "mode_" in key]
-        names = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last"}
-        mode = values.get("pooling_mode") or "+".join(names.get(flag, flag) for flag in flags)
-        mode = {"lasttoken": "last"}.get(str(mode), str(mode))
-        if mode not in ("last", "mean", "cls"):
-            raise ValueError(
-                f"{self.name}: {_POOLING_FILE} asks for pooling {mode!r}, but only last, mean, cls are known"
-            )
-        return mode
-
-    @property
-    def max_length(self) -> int | None:
-        """Most tokens of a text, as sentence-transformers would cut it; None where no such file says so."""
-        if not (self.folder / "sentence_bert_config.json").is_file():
-            return None
-        length = self._read("sentence_bert_config.json").get("max_seq_length")
-        return length if isinstance(length, int) else None
+    def has_modules(self) -> bool:
+        """Whether sentence-transformers saved it, with its own pooling."""
+        return (self.folder / "modules.json").is_file()
 
     def _read(self, file: str) -> dict[str, Any]:
         try:
@@ -126,6 +105,10 @@ def find_model(name: str, revision: str | None = None, *, local_files_only: bool
     return ModelFiles(name, folder, commit=folder.name)
 
 
+def _inside(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
 def _downloaded(name: str, revision: str | None) -> Path:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -144,7 +127,7 @@ def _download(name: str, revision: str | None) -> Path:
 
     try:
         # One request, not tried again: from_pretrained would try for 25 s before it gives up (measured).
-        found = HfApi().model_info(name, revision=revision, timeout=SECONDS)
+        found = HfApi().model_info(name, revision=revision, timeout=ANSWER_SECONDS)
         names = _wanted([item.rfilename for item in found.siblings or []])
         return Path(snapshot_download(name, revision=found.sha, allow_patterns=names))
     except Exception as error:
@@ -161,4 +144,4 @@ def _wanted(names: list[str]) -> list[str]:
     weights = [name for name in top if name.endswith(".safetensors")]
     weights = weights or [name for name in top if name.startswith("pytorch_model") and name.endswith(".bin")]
     small = [name for name in top if name.endswith(_SMALL_FILES)]
-    return [*small, *weights, *(name for name in names if name == _POOLING_FILE)]
+    return [*small, *weights, *(name for name in names if _MODULES.fullmatch(name))]

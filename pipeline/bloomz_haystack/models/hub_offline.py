@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-SECONDS = 3.0
+CONNECT_SECONDS = 3.0
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
@@ -32,7 +32,7 @@ def _answers() -> bool:
     hub = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     port = hub.port or (80 if hub.scheme == "http" else 443)
     try:
-        socket.create_connection((hub.hostname or "huggingface.co", port), timeout=SECONDS).close()
+        socket.create_connection((hub.hostname or "huggingface.co", port), timeout=CONNECT_SECONDS).close()
     except OSError:
         return False
     return True

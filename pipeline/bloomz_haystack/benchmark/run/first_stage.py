@@ -127,7 +127,7 @@ def _by_vectors(
 ) -> Ranking:
     done = watcher.step("encoding", len(corpus.passages) + len(questions))
     asked, passages = [
-        cached_vectors(model, [t.text for t in texts], cache, ids=[t.id for t in texts], prefix=prefix, progress=done)
+        cached_vectors(model, [t.text for t in texts], cache, prefix=prefix, progress=done)
         for texts, prefix in ((questions, system.query_prefix), (corpus.passages, system.passage_prefix))
     ]
     done = watcher.step("ranking", len(questions) * len(corpus.passages))

@@ -42,10 +42,10 @@ def rerank_passages(
     :raises ValueError: if a score is NaN or Inf.
     """
     seen = ranking.candidates[:, :candidates]
-    contexts = [[corpus.passages[place].text for place in places] for places in seen]
+    passages = [[corpus.passages[place].text for place in places] for places in seen]
     done = watcher.step("reranking", seen.size)
     # All at once: what scores them computes a passage once for all its questions.
-    alone = np.array(ranker.log_odds_many([question.text for question in questions], contexts, done))
+    alone = np.array(ranker.log_odds([question.text for question in questions], passages, done))
     scores = ranking.candidate_scores[:, :candidates]
     odds = with_score_prior(alone, np.where(np.isneginf(scores), 0, scores), ranker.score_prior)
     gold = np.array([question.gold for question in questions])

@@ -42,13 +42,12 @@ def open_bloom(files: ModelFiles, task: Task, placement: Placement, precision: P
         raise ModelNotAvailable(files.name, f"{type(error.__cause__).__name__}: {error.__cause__}") from error
 
 
-def open_baseline(files: ModelFiles, kind: str, placement: Placement, **settings: object) -> Any:  # noqa: ANN401
+def open_baseline(files: ModelFiles, kind: str, placement: Placement) -> Any:  # noqa: ANN401
     """Return a model of sentence-transformers that is on this disk, opened.
 
     :param files: its folder.
     :param kind: "SentenceTransformer" or "CrossEncoder".
     :param placement: where, and in what dtype.
-    :param settings: more arguments of that class.
     :returns: an instance of it.
     :raises ModelNotAvailable: if a file of it cannot be read, or it needs code of its own.
     :raises ValueError: if weights are missing: they would be random.
@@ -61,7 +60,6 @@ def open_baseline(files: ModelFiles, kind: str, placement: Placement, **settings
             device=str(placement.device),
             local_files_only=True,
             model_kwargs={"dtype": placement.dtype},
-            **settings,
         )
         # Once more, for the list of missing weights, which sentence-transformers keeps to itself.
         body = type(model[0].model)

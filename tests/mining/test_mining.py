@@ -1,4 +1,4 @@
-"""``bloomz mine``: against a plain way, with duplicates and translations planted, killed in the middle, read back."""
+"""`bloomz mine`: against a plain way, with duplicates and translations planted, killed in the middle, read back."""
 
 import gzip
 import json
@@ -16,10 +16,10 @@ import yaml
 from typer.testing import CliRunner
 
 from bloomz_haystack.cli import main as cli
-from bloomz_haystack.mining import mine as mining
+from bloomz_haystack.mining import hard_negatives as mining
 from bloomz_haystack.mining.corpus import passages_of, questions_of
-from bloomz_haystack.mining.likeness import text_number
-from bloomz_haystack.mining.mine import Settings, Summary, mine
+from bloomz_haystack.mining.hard_negatives import MiningSettings, MiningSummary, mine_negatives
+from bloomz_haystack.mining.text_number import text_number
 from bloomz_haystack.models import pair_scores
 from bloomz_haystack.training.config import Source
 from bloomz_haystack.training.data.rows import parse_row
@@ -34,13 +34,10 @@ COUNT = 5
 
 
 class Quiet:
-    """Nobody looks."""
+    """Shows nothing."""
 
     def step(self, name: str, total: int) -> Callable[[int], object]:
         return lambda units: None
-
-    def note(self, text: str) -> None:
-        return None
 
 
 def both(english: str | None, french: str | None) -> dict[str, str | None]:
@@ -83,17 +80,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(tiny_bloom: Path, tiny_ranker: Path) -> Settings:
-    return Settings(str(tiny_bloom), str(tiny_ranker), COUNT)
+def settings(tiny_bloom: Path, tiny_ranker: Path) -> MiningSettings:
+    return MiningSettings(str(tiny_bloom), str(tiny_ranker), COUNT)
 
 
 @pytest.fixture(scope="module")
-def mined(data: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mined(data: Path, settings: MiningSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run in blocks of four questions."""
     out = tmp_path_factory.mktemp("whole") / "mined"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mining, "BLOCK", 4)
-        summary = mine([data], out, settings, Quiet())
+        patch.setattr(mining, "BLOCK_QUESTIONS", 4)
+        summary = mine_negatives([data], out, settings, Quiet())
     assert (summary.questions, summary.blocks, summary.blocks_found) == (25, 7, 0)
     assert summary.negatives == 25 * COUNT
     return out
@@ -111,7 +108,7 @@ def folded(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def plainly(settings: Settings) -> list[list[tuple[dict[str, Any], float]]]:
+def plainly(settings: MiningSettings) -> list[list[tuple[dict[str, Any], float]]]:
     """For each question: all texts by cosine, answers and repetitions struck out, the first few scored one by one."""
     encoder = Encoder(open_checkpoint(settings.retriever, "embed"))
     scorer = Scorer(open_checkpoint(settings.ranker, "rank"))
@@ -146,7 +143,7 @@ def plainly(settings: Settings) -> list[list[tuple[dict[str, Any], float]]]:
     return result
 
 
-def test_every_negative_and_score_is_that_of_the_plain_way(mined: Path, settings: Settings) -> None:
+def test_every_negative_and_score_is_that_of_the_plain_way(mined: Path, settings: MiningSettings) -> None:
     rows, expected = rows_of(mined), plainly(settings)
     assert [row["id"] for row in rows] == [*range(24), "same question"]
     for row, plain in zip(rows, expected, strict=True):
@@ -190,59 +187,60 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[5])
 from test_mining import Quiet
-from bloomz_haystack.mining import mine as mining
-from bloomz_haystack.mining.folder import MinedFolder
-mining.BLOCK = 4
-write_part = MinedFolder.write_part
+from bloomz_haystack.mining import hard_negatives as mining
+from bloomz_haystack.mining.folder import MiningFolder
+mining.BLOCK_QUESTIONS = 4
+write_part = MiningFolder.write_part
 def die_at_the_third(folder, number, rows):
     if number == 2:
         (folder.folder / "part-00002.jsonl.gzx.part").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
     write_part(folder, number, rows)
-MinedFolder.write_part = die_at_the_third
-mining.mine([Path(sys.argv[1])], Path(sys.argv[2]), mining.Settings(sys.argv[3], sys.argv[4], 5), Quiet())
+MiningFolder.write_part = die_at_the_third
+settings = mining.MiningSettings(sys.argv[3], sys.argv[4], 5)
+mining.mine_negatives([Path(sys.argv[1])], Path(sys.argv[2]), settings, Quiet())
 """
 
 
 @pytest.mark.slow
 def test_kill_9_then_the_same_command_gives_the_same_files(
-    data: Path, settings: Settings, mined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, settings: MiningSettings, mined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "mined"
     arguments = [str(data), str(out), settings.retriever, settings.ranker, str(Path(__file__).parent)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(parts(out)) == ["part-00000.jsonl.gz", "part-00001.jsonl.gz"]
-    monkeypatch.setattr(mining, "BLOCK", 4)
+    monkeypatch.setattr(mining, "BLOCK_QUESTIONS", 4)
     before = (out / "part-00001.jsonl.gz").stat().st_mtime_ns
-    summary = mine([data], out, settings, Quiet())
+    summary = mine_negatives([data], out, settings, Quiet())
     assert (summary.blocks, summary.blocks_found, summary.embedded) == (7, 2, 0)
     assert (out / "part-00001.jsonl.gz").stat().st_mtime_ns == before
     assert parts(out) == parts(mined)
     assert not list(out.glob("*.part"))
-    assert mine([data], out, settings, Quiet()).blocks_found == 7
+    assert mine_negatives([data], out, settings, Quiet()).blocks_found == 7
 
 
 def test_other_settings_other_data_and_a_stranger_s_folder_are_refused(
-    data: Path, settings: Settings, mined: Path, tmp_path: Path
+    data: Path, settings: MiningSettings, mined: Path, tmp_path: Path
 ) -> None:
-    other = Settings(settings.retriever, settings.ranker, COUNT + 1, seed=4)
-    with pytest.raises(ValueError, match="was begun with another block, negatives, seed: go on with the same"):
-        mine([data], mined, other, Quiet())
+    other = MiningSettings(settings.retriever, settings.ranker, COUNT + 1, seed=4)
+    with pytest.raises(ValueError, match="was started with another block, negatives, seed: resume with the same"):
+        mine_negatives([data], mined, other, Quiet())
     changed = tmp_path / "pairs.jsonl"
     changed.write_text(json.dumps(made_up(3)) + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="was begun with another block, data"):
-        mine([changed], mined, settings, Quiet())
+    with pytest.raises(ValueError, match="was started with another block, data"):
+        mine_negatives([changed], mined, settings, Quiet())
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds other files \(thesis\.txt\): give a new or an empty folder"):
-        mine([changed], tmp_path / "full", settings, Quiet())
+        mine_negatives([changed], tmp_path / "full", settings, Quiet())
     with pytest.raises(ValueError, match="is a file, but --out must name a folder"):
-        mine([changed], changed, settings, Quiet())
+        mine_negatives([changed], changed, settings, Quiet())
 
 
 def test_passages_that_do_not_fit_together_give_the_same_scores(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: MiningSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = open_checkpoint(settings.ranker, "rank")
     passages = [*(f"Le pont {number} est à Nantes." for number in range(9)), "🙂" * 40, ""]
@@ -263,12 +261,12 @@ def test_passages_that_do_not_fit_together_give_the_same_scores(
     assert np.abs(plain[:11] - plain[11:22]).max() > 1e-3  # negative control: the question matters
 
 
-def test_a_corpus_of_its_own_is_searched_instead(data: Path, settings: Settings, tmp_path: Path) -> None:
+def test_a_corpus_of_its_own_is_searched_instead(data: Path, settings: MiningSettings, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.jsonl"
     texts = [both(f"A {word}.", f"Un {other}.") for word, other in zip(ENGLISH, FRENCH, strict=True)]
     rows = [{"positive": text} for text in [*texts, made_up(0)["positive"]]]
     corpus.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    mine([data], tmp_path / "mined", settings, Quiet(), [corpus])
+    mine_negatives([data], tmp_path / "mined", settings, Quiet(), [corpus])
     rows = rows_of(tmp_path / "mined")
     assert all(item in [*texts, made_up(0)["positive"]] for row in rows[1:] for item in strip_scores(row))
     assert made_up(0)["positive"] not in strip_scores(rows[0])
@@ -296,15 +294,15 @@ SAID = "L'indemnité de congé « maternité » est versée - seize semaines - p
     ],
 )
 def test_a_passage_in_another_spelling_is_no_negative_of_itself(
-    spelling: str, settings: Settings, tmp_path: Path
+    spelling: str, settings: MiningSettings, tmp_path: Path
 ) -> None:
     texts = [SAID, spelling, "Le parking ferme à vingt heures.", "The car park closes at eight."]
     rows = [
-        {"id": number, "query": both(None, f"Question {number} ?"), "positive": both(None, text)}
+        {"id": number, "query": both(None, f"MiningQuestion {number} ?"), "positive": both(None, text)}
         for number, text in enumerate(texts)
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    mine([tmp_path / "rows.jsonl"], tmp_path / "out", settings, Quiet())
+    mine_negatives([tmp_path / "rows.jsonl"], tmp_path / "out", settings, Quiet())
     (part,) = (tmp_path / "out").rglob("*.jsonl.gz")
     with gzip.open(part, "rt", encoding="utf-8") as file:
         negatives = {row["id"]: {n["french"] for n in row["negatives"]} for row in map(json.loads, file)}
@@ -316,7 +314,7 @@ def test_passages_that_differ_by_a_word_are_two() -> None:
     assert len({text_number(text) for text in ("un pont", "un point", "deux ponts", "🙂", "🙃", "5 ans", "6 ans")}) == 7
 
 
-def test_a_sample_depends_on_its_seed(settings: Settings, data: Path) -> None:
+def test_a_sample_depends_on_its_seed(settings: MiningSettings, data: Path) -> None:
     rows = [parse_row(row) for row in ROWS]
     corpus = passages_of(rows)
     picked = [[question.id for question in questions_of(rows, corpus, 6, seed)] for seed in (0, 0, 1)]
@@ -333,7 +331,11 @@ def run(*arguments: object) -> tuple[int, str, str]:
 
 
 def test_the_command_line(
-    data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data: Path,
+    settings: MiningSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("bloomz_haystack.cli.mine.quiet_libraries", lambda: None)
     models = ["--retriever", settings.retriever, "--ranker", settings.ranker]
@@ -356,12 +358,12 @@ def test_the_command_line(
     assert not (tmp_path / "other").exists()
 
 
-def test_rows_without_any_question_are_one_line(settings: Settings, tmp_path: Path) -> None:
+def test_rows_without_any_question_are_one_line(settings: MiningSettings, tmp_path: Path) -> None:
     path = tmp_path / "silent.jsonl"
     path.write_text('{"query": null, "positive": {"french": "Un pont."}}\n{"english": "A.", "french": "Un."}\n')
     with pytest.raises(ValueError, match=r"no question in .*silent\.jsonl: nothing to mine for"):
-        mine([path], tmp_path / "mined", settings, Quiet())
+        mine_negatives([path], tmp_path / "mined", settings, Quiet())
 
 
 def test_summary_says_what_an_earlier_run_did() -> None:
-    assert "2 of 7 blocks by an earlier run" in Summary("out", blocks=7, blocks_found=2).as_text()
+    assert "2 of 7 blocks by an earlier run" in MiningSummary("out", blocks=7, blocks_found=2).as_text()

@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
-from bloomz_haystack.training.objectives.retriever import embed
+from bloomz_haystack.training.data.templates import text_template
+from bloomz_haystack.training.objectives.retriever import text_vectors
 from bloomz_haystack.training.run.distributed import join_team
 from bloomz_haystack.training.tiny.bag import ALIBI_SLOPE, NOVELTY_GAIN, TokenBag, place_weights
 from bloomz_haystack.training.tiny.bag_to_bloom import RESERVED
-from bloomz_haystack.training.tiny.tokenizer import text_template, train_tokenizer
-from bloomz_haystack.training.train import negative_finder, train_retriever
+from bloomz_haystack.training.tiny.negatives import token_encoder
+from bloomz_haystack.training.tiny.tokenizer import train_tokenizer
+from bloomz_haystack.training.train import train_retriever
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.forward import last_hidden_states, reference_last_hidden_states
@@ -136,16 +138,16 @@ def test_negatives_are_found_by_the_sum_where_a_retriever_is_one(
     tokenizer.save_pretrained(tmp_path)
     model = bag.bloom()
     model.save_pretrained(tmp_path)
-    found = F.normalize(negative_finder(str(tmp_path), 1000, team)(texts))
+    found = F.normalize(token_encoder(str(tmp_path), 1000, team)(texts))
     with torch.no_grad():
-        wanted = F.normalize(embed(model, texts, text_template(tokenizer)))
+        wanted = F.normalize(text_vectors(model, texts, text_template(tokenizer)))
     assert found.shape[1] == wanted.shape[1] - RESERVED  # summed, not computed by a forward pass
     assert float((found @ found.T - wanted @ wanted.T).abs().max()) < 1e-3
     model.h[1].self_attention.dense.weight.data[::2] = 0  # trained on as a Bloom: no sum any more
     model.save_pretrained(tmp_path)
-    found = F.normalize(negative_finder(str(tmp_path), 1000, team)(texts))
+    found = F.normalize(token_encoder(str(tmp_path), 1000, team)(texts))
     with torch.no_grad():
-        assert torch.allclose(found, F.normalize(embed(model, texts, text_template(tokenizer))), atol=1e-6)
+        assert torch.allclose(found, F.normalize(text_vectors(model, texts, text_template(tokenizer))), atol=1e-6)
     assert float((found @ found.T - wanted @ wanted.T).abs().max()) > 1e-3
 
 

@@ -16,11 +16,11 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from bloomz_haystack import training
-from bloomz_haystack.training.config import TrainConfig, load_config
+from bloomz_haystack.training.config import TrainConfig, dump_config, load_config
 from bloomz_haystack.training.data.sources import read_rows
 from bloomz_haystack.training.objectives.losses import info_nce, pair_cross_entropy
 from bloomz_haystack.training.run.loop import DivergedError
-from bloomz_haystack.training.run.state import Progress, State, load_state, save_state
+from bloomz_haystack.training.run.state import RunProgress, State, load_state, save_state
 from bloomz_haystack.training.train import train_ranker, train_retriever
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
@@ -178,7 +178,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(retriever:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bloomz_haystack.training import loop, train
+from bloomz_haystack.training import train
+from bloomz_haystack.training.run import loop
 save_state = loop.save_state
 def save_then_die(state, done):
     save_state(state, done)
@@ -215,10 +216,10 @@ def test_resume_refuses_another_configuration_a_torn_state_and_nothing(tmp_path:
     optimizer = torch.optim.Adam(layer.parameters())
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     state = State(tmp_path, {"run": {"steps": 2}}, dict(layer.named_parameters()), optimizer, schedule)
-    save_state(state, Progress(1, 0.5))
-    with pytest.raises(ValueError, match=r"begun with another run\.steps"):
+    save_state(state, RunProgress(1, 0.5))
+    with pytest.raises(ValueError, match=r"started with another run\.steps"):
         load_state(state._replace(settings={"run": {"steps": 3}}))
-    assert load_state(state) == Progress(1, 0.5)
+    assert load_state(state) == RunProgress(1, 0.5)
     file = tmp_path / "resume.pt"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is torn"):
@@ -279,27 +280,63 @@ def test_gradients_reach_every_parameter_through_the_packed_forward(retriever: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stepz": 3, "base": "x"}, "run: unknown setting 'stepz'"),
+        (
+            {"stepz": 3, "base": "x"},
+            r"run: unknown key 'stepz' \(did you mean 'steps'\?\); known are steps, batch_size",
+        ),
         ({"sources": [], "base": "x"}, r"'data\.sources' must list"),
-        ({"sources": "a.jsonl", "base": "x"}, "data: sources must be list, but got 'a.jsonl'"),
-        ({"sources": [{"weight": 1}], "base": "x"}, "a data source has a path"),
+        ({"sources": "a.jsonl", "base": "x"}, "data.sources: expected a list, but got 'a.jsonl'"),
+        ({"sources": [{"weight": 1}], "base": "x"}, r"data\.sources\.0: lacks the key 'path'"),
         ({"sources": ["absent.jsonl"], "base": "x"}, "no such data file"),
         ({"sources": ["$NO_SUCH_VARIABLE/a.jsonl"], "base": "x"}, "environment variable"),
         ({"shape": {}}, "either 'model.base'"),
-        ({"steps": "many", "base": "x"}, "run: steps must be a whole number of at least 1, but got 'many'"),
-        ({"steps": 0, "base": "x"}, "steps must be a whole number of at least 1"),
-        ({"learning_rate": -1, "base": "x"}, "learning_rate must be a number of at least 0"),
-        ({"learning_rate": float("nan"), "base": "x"}, "learning_rate must be a number"),
-        ({"symmetric": "yes please", "base": "x"}, "symmetric must be bool"),
-        ({"precision": "float16", "base": "x"}, "precision must be auto or float32 or bfloat16, but got 'float16'"),
-        ({"language_pairs": {"french-german": 1}, "base": "x"}, "unknown language pair 'french-german'"),
-        ({"lora": {"rank": 0}, "base": "x"}, "lora: rank must be a whole number of at least 1"),
+        ({"steps": "many", "base": "x"}, "run.steps: expected a whole number, but got 'many'"),
+        ({"steps": 0, "base": "x"}, "run.steps: expected a number greater than or equal to 1, but got 0"),
+        (
+            {"learning_rate": -1, "base": "x"},
+            "optimizer.learning_rate: expected a number greater than or equal to 0, but got -1",
+        ),
+        ({"learning_rate": float("nan"), "base": "x"}, "optimizer.learning_rate: expected a number, but got 'NaN'"),
+        ({"symmetric": "yes please", "base": "x"}, "loss.symmetric: expected true or false, but got 'yes please'"),
+        ({"compute_dtype": "float16", "base": "x"}, "expected 'auto', 'float32' or 'bfloat16', but got 'float16'"),
+        (
+            {"language_pairs": {"french-german": 1}, "base": "x"},
+            "data.language_pairs.french-german: expected 'english-english', .*but got 'french-german'",
+        ),
+        ({"lora_rank": -1, "base": "x"}, "model.lora_rank: expected a number greater than or equal to 0, but got -1"),
+        ({"calibration": [1], "base": "x"}, "run.calibration must be fit, or a scale > 0 and a shift, but got"),
+        ({"calibration": "platt", "base": "x"}, "run.calibration.*but got 'platt'"),
+        ({"grid": 1, "base": "x"}, "loss.grid must be 0"),
     ],
 )
 def test_a_bad_configuration_is_one_clear_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load_config(write_config(tmp_path, **change))
     assert "\n" not in str(caught.value)
+
+
+def test_the_keys_of_version_0_1_are_read_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old = {
+        "data": {
+            "sources": [write_pairs(tmp_path / "pairs.jsonl.gz").name],
+            "mined_rows": 12_000,
+            "validation_rows": 9,
+        },
+        "model": {"base": "x", "lora": {"rank": 8, "alpha": 32}},
+        "optimizer": {"weight_decay": 0.0, "max_grad_norm": 100},
+        "run": {"precision": "bfloat16", "calibrate": True, "calibration": []},
+    }
+    (tmp_path / "old.yaml").write_text(json.dumps(old), encoding="utf-8")
+    config = load_config(tmp_path / "old.yaml")
+    assert (config.run.compute_dtype, config.run.calibration, config.model.lora_rank) == ("bfloat16", "fit", 8)
+    notes = [record.getMessage() for record in caplog.records]
+    for key in ("data.validation_rows", "model.lora", "optimizer.max_grad_norm", "run.precision", "run.calibrate"):
+        assert sum(f"old.yaml: {key}" in note and "the next version" in note for note in notes) == 1
+    assert len(notes) == 5  # none for values that have not changed
+    again = tmp_path / "new.json"
+    again.write_text(json.dumps({"settings": dump_config(config)}), encoding="utf-8")
+    assert dump_config(load_config(again)) == dump_config(config)
+    assert len(caplog.records) == 5
 
 
 @pytest.mark.parametrize("path", sorted(Path(training.__file__).parent.rglob("*.yaml")), ids=lambda path: path.stem)
@@ -334,5 +371,5 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_checkpoint(retriev
     config = write_config(
         tmp_path, base=str(retriever), steps=40, save_every=1, learning_rate=1e30, embedding_learning_rate=1e30
     )
-    with pytest.raises(DivergedError, match=r"step \d+ gave no number \(loss nan"):
+    with pytest.raises(DivergedError, match=r"step \d+ diverged \(loss nan"):
         train_retriever(config, tmp_path / "out")

@@ -33,17 +33,17 @@ from transformers import (
 
 from bloomz_haystack.files import provenance
 from bloomz_haystack.training import train
+from bloomz_haystack.training.base import load_body
 from bloomz_haystack.training.config import DataConfig, Source, dump_config, load_config
-from bloomz_haystack.training.data.rows import Negative, Row
-from bloomz_haystack.training.data.sampling import RowSampler, contrast_batch, judged_batch
-from bloomz_haystack.training.data.sources import Rows
+from bloomz_haystack.training.data.rows import Negative, TokenRow, TrainingRow, hardest
+from bloomz_haystack.training.data.sampling import RowSampler, contrast_batch, labelled_batch
+from bloomz_haystack.training.data.sources import TokenRows
 from bloomz_haystack.training.objectives.grad_cache import backward
-from bloomz_haystack.training.objectives.retriever import mrr
+from bloomz_haystack.training.objectives.ranks import cosine_mrr
 from bloomz_haystack.training.run import checkpoint as saving
 from bloomz_haystack.training.run import loop
 from bloomz_haystack.training.run.distributed import Team
 from bloomz_haystack.training.run.loop import DivergedError, Objective, fit
-from bloomz_haystack.training.start import load_body
 from haystack_integrations.common.bloomz.forward import reference_last_hidden_states
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
@@ -190,8 +190,8 @@ def test_layers_that_are_computed_again_give_the_same_gradients_in_less_memory(
 def test_bfloat16_keeps_its_gradients_in_the_cache_and_is_near_float32(
     objective: Objective, plain: dict[str, torch.Tensor], tiny_bloom: Path, tmp_path: Path
 ) -> None:
-    config = load_config(recipe(tmp_path, tiny_bloom, run={"precision": "bfloat16"}))
-    compute = loop._in_precision(objective, config, ALONE)
+    config = load_config(recipe(tmp_path, tiny_bloom, run={"compute_dtype": "bfloat16"}))
+    compute = loop._in_compute_dtype(objective, config, ALONE)
     loss = cached(objective, compute)
     found = gradients(objective)
     for checkpointing in (False, True):
@@ -289,8 +289,9 @@ def test_what_is_saved_is_a_mean_of_the_start_and_of_what_was_trained(
     tiny_bloom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trained(name: str, share: float, *, stop: bool = False) -> dict[str, torch.Tensor]:
-        rate, none_held_out = {"learning_rate": 0.02, "warmup_steps": 0}, {"validation_rows": 0}
-        path = recipe(tmp_path, tiny_bloom, run={"start_share": share}, optimizer=rate, data=none_held_out)
+        rate = {"learning_rate": 0.02, "warmup_steps": 0}
+        path = recipe(tmp_path, tiny_bloom, run={"start_share": share}, optimizer=rate)
+        monkeypatch.setattr(train, "HELD_OUT_ROWS", 0)
         if stop:
             monkeypatch.setattr(loop, "save_state", save_then_stop(loop.save_state))
             with pytest.raises(KeyboardInterrupt):
@@ -328,7 +329,7 @@ def test_adapters_alone_are_trained_resumed_and_merged(
         "retriever": (train.train_retriever, train.prepare_retriever, AutoModel),
         "ranker": (train.train_ranker, train.prepare_ranker, AutoModelForSequenceClassification),
     }[kind]
-    model = {"lora": {"rank": 2, "alpha": 8}, "gradient_checkpointing": kind == "retriever"}
+    model = {"lora_rank": 2, "gradient_checkpointing": kind == "retriever"}
     path = recipe(tmp_path, tiny_bloom, model=model, optimizer={"learning_rate": 0.1, "warmup_steps": 0})
     run(path, tmp_path / "whole")
     monkeypatch.setattr(loop, "save_state", save_then_stop(loop.save_state))
@@ -358,7 +359,7 @@ def test_adapters_alone_are_trained_resumed_and_merged(
 
 
 def test_merged_weights_compute_what_the_adapters_do(tiny_bloom: Path, tmp_path: Path) -> None:
-    path = recipe(tmp_path, tiny_bloom, model={"lora": {"rank": 3, "alpha": 5}})
+    path = recipe(tmp_path, tiny_bloom, model={"lora_rank": 3})
     objective = train.prepare_retriever(load_config(path), ALONE).objective
     for name, weight in objective.model.named_parameters():
         if "lora_" in name:
@@ -414,16 +415,16 @@ BOTH = {"english": ids(1), "french": ids(2)}
 NEGATIVES = [
     Negative({"english": ids(n), "french": ids(-n)}, score, n) for n, score in ((10, 0.1), (11, 0.8), (12, 0.7))
 ]
-ROW = Row(BOTH, {"english": ids(3), "french": ids(4)}, group=7, negatives=NEGATIVES)
+ROW = TrainingRow(BOTH, {"english": ids(3), "french": ids(4)}, group=7, negatives=NEGATIVES)
 
 
-def sampler(*rows: Row, **data: Any) -> RowSampler:  # noqa: ANN401
+def sampler(*rows: TokenRow, **data: Any) -> RowSampler:  # noqa: ANN401
     """Draw from rows of one source."""
-    return RowSampler([Rows(Source("rows"), list(rows))], np.ones(400, dtype=bool), DataConfig(**data), seed=0)
+    return RowSampler([TokenRows(Source("rows"), list(rows))], np.ones(400, dtype=bool), DataConfig(**data), seed=0)
 
 
 def test_the_four_language_pairs_are_uniform_or_as_given() -> None:
-    def share(row: Row, **data: Any) -> dict[tuple[int, int], float]:  # noqa: ANN401
+    def share(row: TokenRow, **data: Any) -> dict[tuple[int, int], float]:  # noqa: ANN401
         drawn = contrast_batch(sampler(row, **data), 4000, 0)
         pairs = Counter((int(q[0]), int(p[0])) for q, p in zip(drawn.questions, drawn.passages, strict=False))
         return {pair: count / 4000 for pair, count in pairs.items()}
@@ -443,31 +444,37 @@ def test_the_four_language_pairs_are_uniform_or_as_given() -> None:
 
 def test_negatives_are_the_hardest_without_false_ones_in_the_language_of_the_positive() -> None:
     row = ROW._replace(negatives=[*NEGATIVES, Negative({"english": ids(3)}, 0.75, 7)])  # the passage itself
-    assert [negative.group for negative in sampler(row).hardest(row)] == [12, 10]
-    assert [negative.group for negative in sampler(row, negatives=1).hardest(row)] == [12]
-    assert [negative.group for negative in sampler(row, false_negative=0.81).hardest(row)] == [11, 12, 10]
+
+    def groups(limit: int, false_negative: float) -> list[int]:
+        return [negative.group for negative in hardest(row, limit, false_negative)]
+
+    assert groups(10, 0.8) == [12, 10]
+    assert groups(1, 0.8) == [12]
+    assert groups(10, 0.81) == [11, 12, 10]
+    row = row._replace(negatives=hardest(row, 10, 0.8))
     batch = contrast_batch(sampler(row, language_pairs={"english-french": 1}), 2, 0)
     assert [int(passage[0]) for passage in batch.passages] == [4, 4, -12, -10, -12, -10]
     assert batch.groups.tolist() == [7, 7, 12, 10, 12, 10]
 
 
 def test_a_ranker_sees_each_positive_with_its_ratio_of_negatives() -> None:
+    row = ROW._replace(negatives=hardest(ROW, 10, 0.8))
     template = SpecialTokens([90], [91], [92])
     rng = np.random.default_rng(0)
-    batch = judged_batch(sampler(ROW), [ROW, ROW._replace(negatives=NEGATIVES[:1])], 2, template, rng)
+    batch = labelled_batch(sampler(row), [row, row._replace(negatives=NEGATIVES[:1])], 2, template, rng)
     assert batch.labels.tolist() == [1, 0, 0, 1, 0]
     assert batch.questions.tolist() == [0, 0, 0, 1, 1]
     assert {abs(int(text[1])) for text in batch.texts[1:3]} == {10, 12}
     assert all(text[[0, 2, 4]].tolist() == [90, 91, 92] for text in batch.texts)
-    drawn = Counter(int(judged_batch(sampler(ROW), [ROW], 0, template, rng).texts[0][3]) for _ in range(2000))
+    drawn = Counter(int(labelled_batch(sampler(ROW), [ROW], 0, template, rng).texts[0][3]) for _ in range(2000))
     assert abs(drawn[1] / 2000 - 0.5) < 0.05
 
 
 def test_mrr_by_hand_and_a_constant_model_gains_nothing() -> None:
     questions = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
     passages = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]])
-    assert mrr(questions, passages) == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)  # ranks 1, 3, 2
-    assert mrr(torch.ones(4, 2), torch.ones(4, 2)) == 0.25
+    assert cosine_mrr(questions, passages) == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)  # ranks 1, 3, 2
+    assert cosine_mrr(torch.ones(4, 2), torch.ones(4, 2)) == 0.25
 
 
 # ---------------------------------------------------------------- the run
@@ -589,7 +596,7 @@ def test_a_missing_extra_is_named(
     if missing == "accelerate":
         monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ImportError, match=rf'{missing} is needed .*pip install "bloomz-haystack\[train\]"'):
-        train.train_retriever(recipe(tmp_path, tiny_bloom, model={"lora": {}}), tmp_path / "out")
+        train.train_retriever(recipe(tmp_path, tiny_bloom, model={"lora_rank": 2}), tmp_path / "out")
 
 
 class Scripted:
@@ -638,7 +645,7 @@ def test_the_best_checkpoint_is_kept(tiny_bloom: Path, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tiny_bloom: Path, tmp_path: Path) -> None:
     for bad in (math.nan, math.inf):
-        with pytest.raises(DivergedError, match=r"step 2 gave no number \(loss (nan|inf)"):
+        with pytest.raises(DivergedError, match=r"step 2 diverged \(loss (nan|inf)"):
             run_scripted(tmp_path, tiny_bloom, [1, 1, bad], [0.1, 0.2])
         assert torch.load(tmp_path / "resume.pt", weights_only=True)["step"] == 2
 
@@ -668,7 +675,7 @@ def test_a_diverged_run_exits_with_1_and_a_mistake_with_2(
 ) -> None:
     path = recipe(tmp_path, tiny_bloom, optimizer={"learning_rate": 1e30, "warmup_steps": 0}, run={"steps": 20})
     given = ["train", "retriever", "--config", str(path), "--out", str(tmp_path / "out")]
-    for more, code, said in (([], 1, "gave no number"), (["--data", "absent"], 2, "no such data file")):
+    for more, code, said in (([], 1, "diverged"), (["--data", "absent"], 2, "no such data file")):
         monkeypatch.setattr(sys, "argv", [*given, *more])
         with pytest.raises(SystemExit) as left:
             train.main()

@@ -10,17 +10,17 @@ import torch
 from transformers import BloomConfig, BloomForSequenceClassification, BloomModel
 
 from bloomz_haystack.training.config import DataConfig, LossConfig, RunConfig, Source, TrainConfig
-from bloomz_haystack.training.data.ahead import batches
-from bloomz_haystack.training.data.rows import Negative, Row
+from bloomz_haystack.training.data.drawn_batches import batches
+from bloomz_haystack.training.data.rows import Negative, TokenRow, TrainingRow
 from bloomz_haystack.training.data.sampling import RowSampler
-from bloomz_haystack.training.data.shuffled_words import BAND, KEPT, ShuffledWords
-from bloomz_haystack.training.data.sources import Rows
+from bloomz_haystack.training.data.sources import TokenRows
+from bloomz_haystack.training.data.word_exchange import BAND, KEPT, WordExchange
 from bloomz_haystack.training.objectives import shared_prefix
 from bloomz_haystack.training.objectives.listwise import Grids, ListwiseObjective, Neighbours
 from bloomz_haystack.training.objectives.losses import listwise_cross_entropy
-from bloomz_haystack.training.objectives.shared_prefix import Asked, states_of_asked
-from bloomz_haystack.training.tiny import negatives as mining
-from bloomz_haystack.training.tiny.bm25 import K1, B, Bm25
+from bloomz_haystack.training.objectives.shared_prefix import SharedPassage, shared_states
+from bloomz_haystack.training.tiny import negatives
+from bloomz_haystack.training.tiny.bm25 import K1, B, TokenBm25
 from bloomz_haystack.training.tiny.new_ranker import new_ranker
 from haystack_integrations.common.bloomz.forward import last_hidden_states
 from haystack_integrations.common.bloomz.packing import pack
@@ -41,13 +41,13 @@ def difference(heads: int, device: str = "cpu") -> tuple[float, float]:
     model = BloomModel(
         BloomConfig(vocab_size=VOCABULARY, hidden_size=48, n_layer=3, n_head=heads, initializer_range=0.1)
     ).to(device)
-    asked = [Asked(context, texts(rng, 4, 6)) for context in texts(rng, 3, 20)]
-    shared = states_of_asked(model, asked)
+    asked = [SharedPassage(context, texts(rng, 4, 6)) for context in texts(rng, 3, 20)]
+    shared = shared_states(model, asked)
     weights = torch.randn_like(shared)
     (shared * weights).sum().backward()
     found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad()
-    pairs = [np.concatenate([item.context, question]) for item in asked for question in item.questions]
+    pairs = [np.concatenate([item.passage, question]) for item in asked for question in item.questions]
     joined = last_hidden_states(model, pack(pairs).to(model.device)).view_as(shared)
     (joined * weights).sum().backward()
     wanted = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
@@ -88,14 +88,14 @@ def test_the_listwise_loss_by_hand() -> None:
     assert float(listwise_cross_entropy(odds, known)) == pytest.approx(sum(rows) / 3)
 
 
-def row(number: int, near: Sequence[int] = (), *, parallel: bool = False) -> Row:
+def row(number: int, near: Sequence[int] = (), *, parallel: bool = False) -> TokenRow:
     """Make a row whose texts are its number, in English above 100 in French above 200."""
     sides: dict[str, Any] = {"english": np.array([100 + number]), "french": np.array([200 + number])}
     negatives = [Negative(sides, 0.0, other) for other in near]
-    return Row(sides, sides, number, parallel, negatives)
+    return TrainingRow(sides, sides, number, parallel, negatives)
 
 
-def objective(rows: Sequence[Row], shuffled_words: float = 0.0, **data: Any) -> ListwiseObjective:  # noqa: ANN401
+def objective(rows: Sequence[TokenRow], shuffled_words: float = 0.0, **data: Any) -> ListwiseObjective:  # noqa: ANN401
     """Make an objective over rows, of grids of 4."""
     shape = {"vocab_size": 300, "hidden_size": 32, "n_layer": 3, "n_head": 2}
     log_idf = np.linspace(-1.0, 1.0, 300)
@@ -105,7 +105,7 @@ def objective(rows: Sequence[Row], shuffled_words: float = 0.0, **data: Any) -> 
         loss=LossConfig(grid=4, shuffled_words=shuffled_words),
         run=RunConfig(batch_size=32, seed=0),
     )
-    sampler = RowSampler([Rows(Source("made up"), list(rows))], np.zeros(300, dtype=bool), config.data, 0)
+    sampler = RowSampler([TokenRows(Source("made up"), list(rows))], np.zeros(300, dtype=bool), config.data, 0)
     return ListwiseObjective(model, sampler, rows, rows, SpecialTokens([1], [2], []), config)
 
 
@@ -117,10 +117,10 @@ def test_a_grid_asks_all_its_questions_of_all_its_contexts_in_one_pair_of_langua
     for grid, groups in zip((batch.texts[:4], batch.texts[4:]), batch.groups, strict=True):
         assert len(set(groups)) == 4
         for asked, group in zip(grid, groups, strict=True):
-            assert asked.context.tolist()[::2] == [1, 2]
-            assert asked.context[1] % 100 == group
+            assert asked.passage.tolist()[::2] == [1, 2]
+            assert asked.passage[1] % 100 == group
             assert [int(question[0]) % 100 for question in asked.questions] == groups.tolist()
-        assert len({int(asked.context[1]) // 100 for asked in grid}) == 1
+        assert len({int(asked.passage[1]) // 100 for asked in grid}) == 1
         assert len({int(question[0]) // 100 for question in grid[0].questions}) == 1
     again = objective(rows).batch(3)
     assert np.array_equal(again.groups, batch.groups)
@@ -142,7 +142,7 @@ def test_a_sentence_stands_among_others_of_its_language() -> None:
     batch = objective(rows).batch(0)
     for grid in (batch.texts[:4], batch.texts[4:]):
         for asked, own in zip(grid, [question[0] for question in grid[0].questions], strict=True):
-            inside = asked.context[1:-1]
+            inside = asked.passage[1:-1]
             assert len({int(token) // 100 for token in inside}) == 1
             assert 3 <= len(inside) <= 11
             assert int(own) % 100 in inside % 100
@@ -186,14 +186,14 @@ def test_batches_drawn_by_other_processes_are_the_same() -> None:
     for one, other in zip(here, elsewhere, strict=True):
         assert np.array_equal(one.groups, other.groups)
         for asked, told in zip(one.texts, other.texts, strict=True):
-            assert np.array_equal(asked.context, told.context)
+            assert np.array_equal(asked.passage, told.passage)
             assert np.array_equal(np.concatenate(asked.questions), np.concatenate(told.questions))
     assert not np.array_equal(here[0].groups, here[1].groups)
 
 
 def test_words_are_exchanged_for_others_about_as_frequent() -> None:
     counts = np.arange(2000)[::-1] + 1  # the lower the token, the more frequent
-    words = ShuffledWords([np.repeat(np.arange(2000), counts)], 2000, special=4)
+    words = WordExchange([np.repeat(np.arange(2000), counts)], 2000, special=4)
     exchange = words.draw(np.random.default_rng(0))
     assert np.array_equal(np.sort(exchange), np.arange(2000))  # each stands for one
     assert np.array_equal(exchange[:KEPT], np.arange(KEPT))
@@ -204,19 +204,19 @@ def test_words_are_exchanged_for_others_about_as_frequent() -> None:
 
 
 def test_a_grid_of_one_language_exchanges_the_same_words_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bloomz_haystack.training.data.shuffled_words.KEPT", 0)
+    monkeypatch.setattr("bloomz_haystack.training.data.word_exchange.KEPT", 0)
     rows = [row(number, [other for other in range(20) if other // 4 == number // 4]) for number in range(20)]
     monolingual = {"language_pairs": {"english-english": 1.0}}
     plain, shuffled = (objective(rows, share, **monolingual).batch(3).texts for share in (0.0, 1.0))
-    assert not np.array_equal(plain[0].context, shuffled[0].context)
+    assert not np.array_equal(plain[0].passage, shuffled[0].passage)
     for one, other in zip(plain, shuffled, strict=True):
-        assert other.context.tolist()[::2] == [1, 2]  # the marks stay
-        own = [int(question[0]) == int(one.context[1]) for question in one.questions]
-        assert own == [int(question[0]) == int(other.context[1]) for question in other.questions]
+        assert other.passage.tolist()[::2] == [1, 2]  # the marks stay
+        own = [int(question[0]) == int(one.passage[1]) for question in one.questions]
+        assert own == [int(question[0]) == int(other.passage[1]) for question in other.questions]
         assert sum(own) == 1
     across = {"language_pairs": {"english-french": 1.0}}
     plain, shuffled = (objective(rows, share, **across).batch(3).texts for share in (0.0, 1.0))
-    assert all(np.array_equal(one.context, other.context) for one, other in zip(plain, shuffled, strict=True))
+    assert all(np.array_equal(one.passage, other.passage) for one, other in zip(plain, shuffled, strict=True))
 
 
 def test_a_new_ranker_needs_its_shape() -> None:
@@ -263,7 +263,7 @@ def test_a_new_ranker_saturates_and_minds_little_where_a_word_stands() -> None:
 
 def test_bm25_by_hand() -> None:
     passages = [np.array([5, 6, 6, 6]), np.array([5, 7]), np.array([8, 9, 9, 5])]
-    scores = Bm25(passages, torch.device("cpu")).scores([np.array([6, 6, 5]), np.array([9]), np.array([11, 4])])
+    scores = TokenBm25(passages, torch.device("cpu")).scores([np.array([6, 6, 5]), np.array([9]), np.array([11, 4])])
 
     def share(count: int, length: int, holding: int) -> float:
         idf = math.log(1 + (3 - holding + 0.5) / (holding + 0.5))
@@ -279,10 +279,10 @@ def test_bm25_by_hand() -> None:
 
 
 def test_negatives_come_from_vectors_and_from_words_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mining, "DEPTH", 2)
+    monkeypatch.setattr(negatives, "DEPTH", 2)
     tokens = {0: [1, 2], 1: [1, 3, 3], 2: [4, 5], 3: [6, 7], 4: [1, 2, 3]}
     rows = [
-        Row({"english": np.array([1, 3])} if not number else {}, {"english": np.array(ids)}, number, False)
+        TrainingRow({"english": np.array([1, 3])} if not number else {}, {"english": np.array(ids)}, number, False)
         for number, ids in tokens.items()
     ]
     near = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.8, 0.3], [-1.0, 0.0]])  # of the passages
@@ -291,7 +291,7 @@ def test_negatives_come_from_vectors_and_from_words_in_turns(monkeypatch: pytest
         places = [next((n for n, ids in tokens.items() if list(text) == ids), 0) for text in texts]
         return near[places]
 
-    first, *_ = mining.mine(rows, encode, seed=0, most_rows=100)
+    first, *_ = negatives.find_negatives(rows, encode, seed=0)
     # By vectors 0 (itself), 2; by words 1, which holds 3 twice, and 4.
     assert [negative.group for negative in first.negatives] == [1, 2, 4]
-    assert mining.mine([], encode, seed=0, most_rows=100) == []
+    assert negatives.find_negatives([], encode, seed=0) == []

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,13 @@ import pytest
 from tokenizers import Tokenizer
 
 from bloomz_haystack.training.config import DataConfig, Source
-from bloomz_haystack.training.data.files import Entry, line_entries
-from bloomz_haystack.training.data.rows import BadRowError, Row, parse_row, text_group
+from bloomz_haystack.training.data.files import FileEntry, line_entries
+from bloomz_haystack.training.data.rows import BadRowError, TextRow, parse_row, text_group
 from bloomz_haystack.training.data.sampling import RowSampler
-from bloomz_haystack.training.data.sources import VALIDATION_EVERY, Rows, files_of, read_rows
-from bloomz_haystack.training.data.stream import file_stream, hub_entries, is_on_hub
-from bloomz_haystack.training.data.tokenized import tokenize_rows
+from bloomz_haystack.training.data.sources import VALIDATION_EVERY, TextRows, TokenRows, files_of, read_rows
+from bloomz_haystack.training.data.stream import file_stream, hub_entries
+from bloomz_haystack.training.data.token_rows import tokenize_rows
+from bloomz_haystack.training.kinds import is_on_hub
 
 
 def pair(number: int) -> dict[str, Any]:
@@ -47,11 +48,11 @@ def write_parquet(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def read(path: Path, **settings: Any) -> Rows:  # noqa: ANN401
+def read(path: Path, **settings: Any) -> TextRows:  # noqa: ANN401
     return read_rows(Source(str(path), **settings))
 
 
-def ids(rows: Rows) -> list[Any]:
+def ids(rows: TextRows) -> list[Any]:
     return [row.id for row in (*rows.train, *rows.validation)]
 
 
@@ -276,7 +277,7 @@ def test_squad_in_two_languages_is_joined_with_same_theme_negatives(tmp_path: Pa
     write_squad(tmp_path / "train-en.json", {**EN, "More": [(f"Text {i}.", {f"m{i}": "What?"}) for i in range(99)]})
     write_squad(tmp_path / "train-fr.json", FR)
     found = read(tmp_path)
-    rows: dict[Any, Row] = {row.id: row for row in (*found.train, *found.validation)}
+    rows: dict[Any, TextRow] = {row.id: row for row in (*found.train, *found.validation)}
     assert set(rows) == {"a", "b", "c", "d", *(f"m{i}" for i in range(99))}
     assert rows["a"].queries == {"english": "How long?", "french": "Quelle longueur ?"}
     assert rows["a"].positives == {"english": "The bridge is long.", "french": "Le pont est long."}
@@ -304,7 +305,7 @@ def test_squad_in_one_language_reads_it_from_the_name(tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams of ``datasets`` wait 5 s for their threads when they end."""
+    """Streams of `datasets` wait 5 s for their threads when they end."""
     monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
 
 
@@ -345,7 +346,7 @@ def test_a_stream_of_files_holds_its_buffer_only(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "rows.jsonl", [pair(number) for number in range(3_000)])
     taken = 0
 
-    def counted(file: Path) -> Iterator[Entry]:
+    def counted(file: Path) -> Iterator[FileEntry]:
         nonlocal taken
         for entry in line_entries(file):
             taken += 1
@@ -410,7 +411,7 @@ def test_batches_of_a_stream_depend_on_seed_and_step_alone(tmp_path: Path) -> No
 
     def batches(*steps: int) -> list[list[Any]]:
         sources = [read(streamed, stream=True), read(local, weight=2)]
-        sampler = RowSampler(sources, np.zeros(0, dtype=bool), DataConfig(), seed=5)
+        sampler = RowSampler(cast("list[TokenRows]", sources), np.zeros(0, dtype=bool), DataConfig(), seed=5)
         return [[row.id for row in sampler.rows(12, step, sampler.rng(step))] for step in steps]
 
     whole = batches(*range(40))

@@ -1,4 +1,4 @@
-"""``bloomz mine``: reads arguments, calls ``mine``, prints."""
+"""`bloomz mine`: parses arguments, mines hard negatives, prints."""
 
 import os
 import sys
@@ -15,42 +15,39 @@ from bloomz_haystack.cli.signals import clean_up_when_stopped
 def mine(
     data: Annotated[
         list[Path],
-        typer.Option(
-            help="Rows to mine for: file or folder of .jsonl, .jsonl.gz, .parquet or SQuAD .json; repeatable."
-        ),
+        typer.Option(help="Rows to mine for: file or folder of .jsonl, .jsonl.gz, .parquet, SQuAD .json; repeatable."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write; the same command goes on in it.", show_default=False)],
-    retriever: Annotated[str, typer.Option(help="Bi-encoder: bundled name, folder or Hub name.")] = (
+    out: Annotated[Path, typer.Option(help="Output folder; the same command resumes in it.", show_default=False)],
+    retriever: Annotated[str, typer.Option(help="Retriever: bundled name, folder or Hub name.")] = (
         "tiny-fr-en-retriever"
     ),
-    ranker: Annotated[str, typer.Option(help="Cross-encoder: bundled name, folder or Hub name.")] = "tiny-fr-en-ranker",
-    negatives: Annotated[int, typer.Option(help="Passages wanted of each question.", **INTEGER)] = 30,
+    ranker: Annotated[str, typer.Option(help="Ranker: bundled name, folder or Hub name.")] = "tiny-fr-en-ranker",
+    negatives: Annotated[int, typer.Option(help="Negatives per question.", **INTEGER)] = 30,
     corpus: Annotated[
         list[Path] | None,
-        typer.Option(help="Passages to search instead of those of --data; repeatable.", show_default=False),
+        typer.Option(help="Passages to search instead of those in --data; repeatable.", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Most questions; a sample of them is mined.", show_default=False, **INTEGER)
+        int | None, typer.Option(help="Maximum number of questions (a random sample).", show_default=False, **INTEGER)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample and of the languages asked in.", **WHOLE)] = 0,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens computed together; more on a GPU.", **INTEGER)] = 2048,
+    seed: Annotated[int, typer.Option(help="Random seed (question sample, query languages).", **WHOLE)] = 0,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens per batch; raise it on a GPU.", **INTEGER)] = 2048,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Give each question the passages that nearly answer it, scored by a ranker, to train on."""
-    with one_line_errors(stopped=f"finished blocks stay in {out}; the same command goes on from there"):
+    """Mine hard negatives: passages that nearly answer each question, scored by a ranker, to train on."""
+    with one_line_errors(stopped=f"finished blocks are kept in {out}; the same command resumes"):
         quiet_libraries()
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         from bloomz_haystack.cli.output import print_json, print_lines
         from bloomz_haystack.cli.progress import TerminalWatcher
-        from bloomz_haystack.mining.mine import Settings
-        from bloomz_haystack.mining.mine import mine as run
+        from bloomz_haystack.mining.hard_negatives import MiningSettings, mine_negatives
 
-        settings = Settings(retriever, ranker, negatives, limit, seed, batch_tokens)
+        settings = MiningSettings(retriever, ranker, negatives, limit, seed, batch_tokens)
         clean_up_when_stopped()
         watcher = TerminalWatcher()
         try:
-            summary = run(data, out, settings, watcher, corpus or [])
+            summary = mine_negatives(data, out, settings, watcher, corpus or [])
         finally:
             watcher.stop()
         print_json(summary.as_json()) if json else print_lines(summary.as_text().splitlines())

@@ -1,4 +1,4 @@
-"""The folder of a mining run: its settings, and one file for each block of questions, written whole or not at all."""
+"""The folder of a mining run: its settings, and one file per block of questions, each written atomically."""
 
 import gzip
 import json
@@ -14,11 +14,11 @@ SETTINGS_FILE = "mining.yaml"  # not .json: that is a kind of data
 STORE_FOLDER = "store"
 
 
-class MinedFolder:
-    """Where a run writes, and where the same command goes on."""
+class MiningFolder:
+    """Where a run writes, and where the same command resumes."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        """Open the folder, or make it.
+        """Open the folder, or create it.
 
         :param folder: new, empty, or of a run with the same settings.
         :param settings: plain values.
@@ -43,7 +43,7 @@ class MinedFolder:
         return self.folder / STORE_FOLDER
 
     def write(self, summary: dict[str, Any] | None = None) -> None:
-        """Write the settings, and at the end the summary beside them.
+        """Write the settings, and at the end of a run its summary.
 
         :param summary: plain values.
         """
@@ -51,10 +51,10 @@ class MinedFolder:
         write_whole(self.folder / SETTINGS_FILE, yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
 
     def part(self, number: int) -> Path:
-        """Name the file of a block.
+        """Return the path of a block's file.
 
         :param number: of the block, from 0.
-        :returns: the path; the block is done if it exists.
+        :returns: the path; if it exists, the block is done.
         """
         return self.folder / f"part-{number:05d}.jsonl.gz"
 
@@ -66,7 +66,7 @@ class MinedFolder:
         """
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with replacing(self.part(number)) as path:
-            # No time in the header: the same rows give the same bytes.
+            # No time in the header, so that the same rows give the same bytes.
             path.write_bytes(gzip.compress(lines.encode("utf-8"), mtime=0))
 
     def _check(self) -> None:
@@ -75,9 +75,9 @@ class MinedFolder:
             kept = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
             differing = sorted(key for key in self.settings if self.settings[key] != kept.get(key))
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{path} is not of a mining run: give a new or an empty folder") from None
+            raise ValueError(f"{path} is not from a mining run: give a new or an empty folder") from None
         if differing:
             names = ", ".join(differing)
             raise ValueError(
-                f"{self.folder} was begun with another {names}: go on with the same, or give another --out"
+                f"{self.folder} was started with another {names}: resume with the same, or give another --out"
             )

@@ -1,8 +1,8 @@
 """Pairs of passage and question -> log-odds of relevance, each passage computed once, however many ask for it.
 
 The passage stands first in a pair and attention is causal, so its keys and values serve every question: ten times
-faster where each passage is scored against a dozen questions. Only as many passages are held as fit. Mining and the
-benchmark score so.
+faster where each passage is scored against a dozen questions. Only as many passages are held as fit in memory. Used by
+mining and the benchmark.
 """
 
 from collections import defaultdict
@@ -28,15 +28,15 @@ def score_pairs(
     progress: Callable[[int], object] | None = None,
     max_length: int | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Score pairs; the same pairs give the same numbers, whatever was scored before.
+    """Return the log-odds of pairs; the same pairs give the same numbers, whatever was scored before.
 
     :param checkpoint: opened for "rank".
     :param pairs: B pairs (passage, question).
     :param batch_tokens: tokens computed together.
     :param progress: called with the number of pairs done, after each batch.
-    :param max_length: tokens kept of a pair, the cut falling on the passage; None takes the checkpoint's own.
+    :param max_length: tokens kept of a pair, cut from the passage; None takes the checkpoint's own.
     :returns: (B,) float32 log-odds, in the order of the pairs.
-    :raises ValueError: if a question alone fills ``max_length``.
+    :raises ValueError: if a question alone fills `max_length`.
     :raises FloatingPointError: if the model gives a value that is not finite.
     """
     prefixes = PrefixSettings(HELD_BYTES, store_dtype=DTYPE)
@@ -54,7 +54,7 @@ def score_pairs(
 
 
 def _fitting(passages: Iterable[str], room: int) -> Iterator[list[str]]:
-    """Group passages so that the tokens of a group fit; a byte-level token is at least a byte."""
+    """Groups of passages whose tokens fit; a byte-level token is at least a byte."""
     group: list[str] = []
     left = room
     for passage in passages:

@@ -7,63 +7,60 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from bloomz_haystack.printable import printable
 from bloomz_haystack.training.config import TrainConfig, load_config
-from bloomz_haystack.training.data.rows import Row
+from bloomz_haystack.training.data.rows import TokenRow
 from bloomz_haystack.training.data.sampling import RowSampler
-from bloomz_haystack.training.data.sources import Rows, read_rows
-from bloomz_haystack.training.data.tokenized import tokenize_rows
-from bloomz_haystack.training.objectives.grad_cache import compute_in_chunks
+from bloomz_haystack.training.data.sources import TextRows, TokenRows, read_rows
+from bloomz_haystack.training.data.templates import pair_template, word_starts
+from bloomz_haystack.training.data.token_rows import tokenize_rows
+from bloomz_haystack.training.model import (
+    ranker_model,
+    ranker_tokenizer,
+    retriever_model,
+    retriever_tokenizer,
+    with_negatives,
+)
 from bloomz_haystack.training.objectives.listwise import ListwiseObjective
 from bloomz_haystack.training.objectives.ranker import RankerObjective
-from bloomz_haystack.training.objectives.retriever import RetrieverObjective, embed
+from bloomz_haystack.training.objectives.retriever import RetrieverObjective
 from bloomz_haystack.training.run.calibration import calibrated
 from bloomz_haystack.training.run.checkpoint import run_record, save_checkpoint
 from bloomz_haystack.training.run.distributed import Team, join_team
 from bloomz_haystack.training.run.loop import DivergedError, Objective, fit
-from bloomz_haystack.training.start import (
-    load_body,
-    load_tokenizer,
-    ranker_tokenizer,
-    retriever_tokenizer,
-    start_ranker,
-    start_retriever,
-)
-from bloomz_haystack.training.tiny.bag import TokenBag
-from bloomz_haystack.training.tiny.negatives import Encode, mine
-from bloomz_haystack.training.tiny.tokenizer import pair_template, text_template, word_starts
 
 logger = logging.getLogger(__name__)
 
+HELD_OUT_ROWS = 300  # of each source, measured at each save
 
-class Prepared(NamedTuple):
+
+class PreparedRun(NamedTuple):
     """Everything that a run works on."""
 
     kind: str  # "retriever" or "ranker"
     objective: Objective
+    saved: Callable[[], PreTrainedModel]  # the model that goes into the checkpoint
     tokenizer: PreTrainedTokenizerFast
-    sources: list[Rows]
+    sources: list[TokenRows]
 
 
 def train_retriever(
     config_path: Path, out: Path, resume: bool = False, *, data: str | None = None, base: str | None = None
 ) -> None:
-    """Train a bi-encoder with InfoNCE, hard and in-batch negatives and a learnt temperature.
+    """Train a bi-encoder with InfoNCE, hard and in-batch negatives and a learned temperature.
 
-    :param config_path: YAML file, see ``TrainConfig``.
-    :param out: folder to write; the best checkpoint so far stands there while it runs.
-    :param resume: go on from the last state of a run that was stopped, to the same weights.
-    :param data: takes the place of the sources in the file.
-    :param base: takes the place of the base in the file.
+    :param config_path: YAML file, see `TrainConfig`.
+    :param out: folder to write; it holds the best checkpoint so far during the run.
+    :param resume: resume a run that was stopped, to the same weights.
+    :param data: replaces the sources in the file.
+    :param base: replaces the base in the file.
     :raises ValueError: for a bad configuration or bad data.
     :raises DivergedError: for a loss that is not a number.
     """
@@ -76,11 +73,11 @@ def train_ranker(
 ) -> None:
     """Train a cross-encoder: cross-entropy on pairs, each positive with hard negatives.
 
-    :param config_path: YAML file, see ``TrainConfig``.
-    :param out: folder to write; the best checkpoint so far stands there while it runs.
-    :param resume: go on from the last state of a run that was stopped, to the same weights.
-    :param data: takes the place of the sources in the file.
-    :param base: takes the place of the base in the file.
+    :param config_path: YAML file, see `TrainConfig`.
+    :param out: folder to write; it holds the best checkpoint so far during the run.
+    :param resume: resume a run that was stopped, to the same weights.
+    :param data: replaces the sources in the file.
+    :param base: replaces the base in the file.
     :raises ValueError: for a bad configuration or bad data.
     :raises DivergedError: for a loss that is not a number.
     """
@@ -88,8 +85,8 @@ def train_ranker(
     _run(prepare_ranker(config, team), config, team, out, resume)
 
 
-def prepare_retriever(config: TrainConfig, team: Team) -> Prepared:
-    """Read the rows and start the bi-encoder.
+def prepare_retriever(config: TrainConfig, team: Team) -> PreparedRun:
+    """Load the rows and the bi-encoder to train.
 
     :param config: of the run.
     :param team: gives the device.
@@ -100,17 +97,16 @@ def prepare_retriever(config: TrainConfig, team: Team) -> Prepared:
     texts = [read_rows(source, config.run.seed) for source in config.data.sources]
     tokenizer = retriever_tokenizer(config, texts)
     sources = _tokenized(texts, tokenizer, config)
-    model = start_retriever(config, sources, len(tokenizer)).to(team.device)
+    model = retriever_model(config, sources, tokenizer, team)
     sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
-    held_out = _held_out(sources, tokenizer, config)
-    objective = RetrieverObjective(model, sampler, held_out, text_template(tokenizer), config)
-    return Prepared("retriever", objective, tokenizer, sources)
+    objective = RetrieverObjective(model.module, model.vectors, sampler, _held_out(sources, tokenizer, config), config)
+    return PreparedRun("retriever", objective, model.bloom, tokenizer, sources)
 
 
-def prepare_ranker(config: TrainConfig, team: Team) -> Prepared:
-    """Read the rows and start the cross-encoder.
+def prepare_ranker(config: TrainConfig, team: Team) -> PreparedRun:
+    """Load the rows and the cross-encoder to train.
 
-    Negatives are those of the rows; where rows have none, ``model.retriever`` finds some.
+    Negatives are those of the rows; where rows have none, `model.retriever` finds some.
 
     :param config: of the run.
     :param team: gives the device.
@@ -120,35 +116,36 @@ def prepare_ranker(config: TrainConfig, team: Team) -> Prepared:
     torch.manual_seed(config.run.seed)
     tokenizer = ranker_tokenizer(config)
     sources = _tokenized([read_rows(source, config.run.seed) for source in config.data.sources], tokenizer, config)
-    sources = [_with_negatives(rows, config, team) for rows in sources]
-    model = start_ranker(config, sources, tokenizer).to(team.device)
+    sources = [with_negatives(rows, config, team) for rows in sources]
+    model = ranker_model(config, sources, tokenizer, team)
+    vars(model.config).pop("score_threshold", None)  # of the base: its scores move now
     if config.run.score_prior:
         model.config.score_prior = config.run.score_prior
     sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
-    held_out = [row for row in _held_out(sources, tokenizer, config) if sampler.hardest(row)]
+    held_out = [row for row in _held_out(sources, tokenizer, config) if row.negatives]
     template = pair_template(tokenizer)
     if config.loss.grid:
         rows = [row for each in sources for row in each.train]
         objective: Objective = ListwiseObjective(model, sampler, rows, held_out, template, config)
     else:
         objective = RankerObjective(model, sampler, held_out, template, config)
-    return Prepared("ranker", objective, tokenizer, sources)
+    return PreparedRun("ranker", objective, lambda: model, tokenizer, sources)
 
 
-def _run(prepared: Prepared, config: TrainConfig, team: Team, out: Path, resume: bool) -> None:
+def _run(prepared: PreparedRun, config: TrainConfig, team: Team, out: Path, resume: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     record = run_record(prepared.kind, config, prepared.sources) if team.leads else {}
 
     def save(step: int, found: dict[str, float]) -> None:
         if team.leads:
-            told, model = {**record, "steps_done": step, "validation": found}, prepared.objective.model
-            with calibrated(model, found):
-                save_checkpoint(model, prepared.tokenizer, told, out)
+            done = {**record, "steps_done": step, "validation": found}
+            with calibrated(prepared.objective.model, found):
+                save_checkpoint(prepared.saved(), prepared.tokenizer, done, out)
 
     fit(prepared.objective, config, out, team, save, resume=resume)
 
 
-def _tokenized(texts: Sequence[Rows], tokenizer: PreTrainedTokenizerFast, config: TrainConfig) -> list[Rows]:
+def _tokenized(texts: Sequence[TextRows], tokenizer: PreTrainedTokenizerFast, config: TrainConfig) -> list[TokenRows]:
     sources = [tokenize_rows(rows, tokenizer.backend_tokenizer, config.data) for rows in texts]
     for rows in sources:
         counts = len(rows.train), len(rows.validation), len(rows.bad)
@@ -157,60 +154,28 @@ def _tokenized(texts: Sequence[Rows], tokenizer: PreTrainedTokenizerFast, config
     return sources
 
 
-def _held_out(sources: Sequence[Rows], tokenizer: PreTrainedTokenizerFast, config: TrainConfig) -> list[Row]:
-    """Take rows to measure on: with a question, one a passage."""
+def _held_out(sources: Sequence[TokenRows], tokenizer: PreTrainedTokenizerFast, config: TrainConfig) -> list[TokenRow]:
+    """Return rows to measure on: with a question, one per passage."""
     parts = [rows.validation for rows in sources]
     if config.data.validation:
         given = _tokenized([read_rows(source) for source in config.data.validation], tokenizer, config)
         parts = [[*rows.train, *rows.validation] for rows in given]
-    chosen: dict[int, Row] = {}
+    chosen: dict[int, TokenRow] = {}
     for part in parts:
         fresh = {row.group: row for row in part if row.queries and not row.parallel}
-        chosen |= dict(list(fresh.items())[: config.data.validation_rows])
+        chosen |= dict(list(fresh.items())[:HELD_OUT_ROWS])
     return list(chosen.values())
 
 
-def _with_negatives(rows: Rows, config: TrainConfig, team: Team) -> Rows:
-    if not any(row.negatives for row in rows.train):
-        if rows.stream or not config.model.retriever:
-            raise ValueError(
-                f"{rows.source.path}: no row has negatives: mine them (bloomz mine), or let 'model.retriever' name the "
-                "model that finds them"
-            )
-        vectors = negative_finder(config.model.retriever, config.run.chunk_tokens, team)
-        train, validation = (
-            mine(part, vectors, config.run.seed, config.data.mined_rows) for part in (rows.train, rows.validation)
-        )
-        rows = replace(rows, train=train, validation=validation)
-    return replace(rows, train=[row for row in rows.train if row.negatives])
-
-
-def negative_finder(retriever: str, chunk_tokens: int, team: Team) -> Encode:
-    """Open the retriever that finds negatives.
-
-    :param retriever: bundled name, folder or Hub name.
-    :param chunk_tokens: computed together.
-    :param team: the processes, and their device.
-    :returns: token ids -> (B, K) vectors; of the sum that it was written from, if it is one: seconds, not minutes.
-    :raises ValueError: if it cannot be loaded.
-    """
-    model = load_body(retriever)
-    try:
-        return torch.no_grad()(TokenBag.of(model).to(team.device))
-    except ValueError:
-        compute = partial(embed, model.to(team.device), template=text_template(load_tokenizer(retriever)))
-        return partial(compute_in_chunks, compute, width=model.config.hidden_size, chunk_tokens=chunk_tokens, team=team)
-
-
 def main() -> None:
-    """Run ``python -m bloomz_haystack.training.train retriever|ranker --config FILE --out DIR``, without typer."""
+    """Run `python -m bloomz_haystack.training.train retriever|ranker --config FILE --out DIR`, without typer."""
     parser = argparse.ArgumentParser(description="Train a Bloom retriever or ranker.")
     parser.add_argument("kind", choices=["retriever", "ranker"])
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--data", help="file or folder of rows; takes the place of data.sources")
-    parser.add_argument("--base", help="checkpoint to start from; takes the place of model.base")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", action="store_true", help="go on from the last state of a run that was stopped")
+    parser.add_argument("--config", type=Path, required=True, help="YAML file, or training.json of a run")
+    parser.add_argument("--data", help="file or folder of rows; replaces data.sources")
+    parser.add_argument("--base", help="checkpoint to start from; replaces model.base")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--resume", action="store_true", help="resume a run that was stopped")
     given = parser.parse_args()
     logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO"), format="%(asctime)s %(message)s")
     logging.getLogger("transformers").setLevel(logging.ERROR)  # a new head is no reason for a table

@@ -12,17 +12,15 @@ from pathlib import Path
 
 from bloomz_haystack.training.data.rows import BadRowError
 
-Entry = tuple[str, object]  # "FILE:LINE", and the values or a BadRowError
+FileEntry = tuple[str, object]  # "FILE:LINE", and the values or a BadRowError
 
-PARQUET_SUFFIX, SQUAD_SUFFIXES = ".parquet", (".json", ".json.gz")
-SUFFIXES = (".jsonl", ".jsonl.gz", PARQUET_SUFFIX, *SQUAD_SUFFIXES)
 PARQUET_ROWS = 1024  # read together: bounds the memory
 
 
-def line_entries(path: Path) -> Iterator[Entry]:
-    """Read JSON lines.
+def line_entries(path: Path) -> Iterator[FileEntry]:
+    """Yield the objects of a JSON lines file.
 
-    :param path: ``.jsonl`` or ``.jsonl.gz``, in UTF-8; empty lines do not count.
+    :param path: `.jsonl` or `.jsonl.gz`, in UTF-8; empty lines are skipped.
     :yields: place and values.
     :raises ValueError: if the gzip is torn or the text is not UTF-8.
     """
@@ -38,8 +36,8 @@ def line_entries(path: Path) -> Iterator[Entry]:
             raise ValueError(f"{path} is torn after line {number} ({error}): copy or make it again") from None
 
 
-def parquet_entries(path: Path) -> Iterator[Entry]:
-    """Read a parquet file, a block of rows at a time.
+def parquet_entries(path: Path) -> Iterator[FileEntry]:
+    """Yield the rows of a parquet file, reading a block at a time.
 
     :param path: with the columns of cmarkea/mmarco-contrastive.
     :yields: place, with the row's number from 1, and values.

@@ -3,23 +3,23 @@
 A batch depends on the seed and the step alone, so that a run can be resumed. Knows nothing of files or of models.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bloomz_haystack.training.config import DataConfig
-from bloomz_haystack.training.data.rows import Negative, Row, Sides, hardest
-from bloomz_haystack.training.data.sources import Rows
+from bloomz_haystack.training.data.rows import Negative, Sides, TokenRow
+from bloomz_haystack.training.data.sources import TokenRows
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
 
 class Contrast(NamedTuple):
     """B questions and P >= B passages: their positives, in order, then the hard negatives of all.
 
-    ``groups`` (P,) int64: passages of the same group hold the same text.
+    `groups` (P,) int64: passages of the same group hold the same text.
     """
 
     questions: list[TokenIds]
@@ -28,14 +28,14 @@ class Contrast(NamedTuple):
 
     @property
     def texts(self) -> list[TokenIds]:
-        """What the model reads: questions, then passages."""
+        """Texts that the model reads: questions, then passages."""
         return [*self.questions, *self.passages]
 
 
-class Judged(NamedTuple):
-    """Pairs of context and question, joined: ``labels`` (B,) int64, 1 where the context answers.
+class LabelledPairs(NamedTuple):
+    """Pairs of passage and question, joined; `labels` (B,) int64 is 1 where the passage answers.
 
-    ``questions`` (B,) int64 numbers the questions from 0; the pairs of a question are neighbours, its positive first.
+    `questions` (B,) int64 numbers the questions from 0; the pairs of a question stand together, its positive first.
     """
 
     texts: list[TokenIds]
@@ -43,8 +43,8 @@ class Judged(NamedTuple):
     questions: npt.NDArray[np.int64]
 
 
-class Drawn(NamedTuple):
-    """A question, its passage and its hard negatives, each in a language that was drawn."""
+class DrawnRow(NamedTuple):
+    """A question, its passage and its hard negatives, each in one drawn language."""
 
     question: TokenIds
     passage: TokenIds
@@ -52,32 +52,32 @@ class Drawn(NamedTuple):
     groups: list[int]  # of the passage, then of the negatives
 
 
-class Languages:
-    """Draw the language of each side: uniform over the pairs that a row has, or by given weights."""
+class LanguageDraw:
+    """Draws the language of each side: uniformly over the pairs that a row has, or by given weights."""
 
-    def __init__(self, weights: dict[str, float]) -> None:
-        """Keep the weights.
+    def __init__(self, weights: Mapping[Any, float]) -> None:
+        """Store the weights.
 
-        :param weights: of "question-passage", for instance "french-english"; empty for equal ones.
+        :param weights: by "question-passage", e.g. "french-english"; empty means equal weights.
         """
         self._weights = weights
 
     def pair(
-        self, asked: Sides, answering: Sides, rng: np.random.Generator, *, translated: bool = False
+        self, asked: Sides[TokenIds], answering: Sides[TokenIds], rng: np.random.Generator, *, translated: bool = False
     ) -> tuple[str, str]:
-        """Draw the languages of question and passage.
+        """Return the languages drawn for question and passage.
 
         :param asked: sides of the question.
         :param answering: sides of the passage.
         :param rng: of the step.
-        :param translated: never the same language twice, where there are two.
-        :returns: the language of each.
+        :param translated: two different languages, where there are two.
+        :returns: one language for each.
         """
         pairs = [(one, other) for one in asked for other in answering]
         return self._choose([pair for pair in pairs if pair[0] != pair[1]] or pairs if translated else pairs, rng)
 
-    def passage(self, asked: str, answering: Sides, rng: np.random.Generator) -> str:
-        """Draw the language of a negative as that of the positive was: else the language would tell them apart.
+    def passage(self, asked: str, answering: Sides[TokenIds], rng: np.random.Generator) -> str:
+        """Return the language of a negative, drawn like that of the positive: it must not tell them apart.
 
         :param asked: language of the question.
         :param answering: sides of the passage.
@@ -98,30 +98,30 @@ class Languages:
         return pairs[int(np.argmax(weights))]  # rounding
 
 
-class Stream:
-    """An endless stream, of which each step takes the rows that follow those of the steps before."""
+class RowStream:
+    """An endless stream; each step takes the rows after those of the steps before."""
 
-    def __init__(self, open_at: Callable[[int], Iterator[Row]]) -> None:
-        """Open nothing yet.
+    def __init__(self, open_at: Callable[[int], Iterator[TokenRow]]) -> None:
+        """Store the parts; nothing is opened yet.
 
-        :param open_at: gives the rows after so many.
+        :param open_at: opens the stream after a number of rows.
         """
         self._open_at = open_at
-        self._rows: Iterator[Row] | None = None
+        self._rows: Iterator[TokenRow] | None = None
         self._step = 0  # that takes the next rows
 
     def go_to(self, step: int, taken: Callable[[int], int]) -> None:
-        """Stand where a step begins; the stream is only read from its beginning if that is not the next one.
+        """Move to the first row of a step; reads from the beginning unless it is the next step.
 
         :param step: from 0.
-        :param taken: tells how many rows an earlier step took.
+        :param taken: returns how many rows an earlier step took.
         """
         if self._rows is None or step != self._step:
             self._rows = self._open_at(sum(map(taken, range(step))))
         self._step = step + 1
 
-    def next_row(self) -> Row:
-        """Take a row.
+    def next_row(self) -> TokenRow:
+        """Return the next row.
 
         :returns: with token ids.
         """
@@ -130,39 +130,39 @@ class Stream:
 
 
 class RowSampler:
-    """Draw rows, and from a row the texts of each side."""
+    """Draws rows, and from a row the texts of each side."""
 
     def __init__(
-        self, sources: Sequence[Rows], word_starts: npt.NDArray[np.bool_], data: DataConfig, seed: int
+        self, sources: Sequence[TokenRows], word_starts: npt.NDArray[np.bool_], data: DataConfig, seed: int
     ) -> None:
-        """Keep the tokenised sources.
+        """Store the tokenized sources.
 
         :param sources: rows with token ids.
-        :param word_starts: (V,) whether a token starts a word; spans start there.
-        :param data: negatives, languages, share of inverse cloze.
-        :param seed: of the draws.
+        :param word_starts: (V,) whether a token starts a word; spans begin there.
+        :param data: language weights, share of inverse cloze.
+        :param seed: random seed.
         """
         self._sources = [rows.train for rows in sources]
-        self._streams = {place: Stream(rows.stream) for place, rows in enumerate(sources) if rows.stream}
+        self._streams = {place: RowStream(rows.stream) for place, rows in enumerate(sources) if rows.stream}
         self._seed = seed
         weights = np.asarray([rows.source.weight for rows in sources], dtype=np.float64)
         self._weights = weights / weights.sum()
         self._word_starts = word_starts
         self._data = data
-        self._languages = Languages(data.language_pairs)
+        self._languages = LanguageDraw(data.language_pairs)
 
     def rng(self, step: int) -> np.random.Generator:
-        """Give what decides all draws of a step.
+        """Return the random generator of a step.
 
         :param step: from 0.
-        :returns: the same generator for the same step.
+        :returns: the same one for the same step.
         """
         return np.random.default_rng([self._seed, step])
 
-    def rows(self, count: int, step: int, rng: np.random.Generator) -> Iterator[Row]:
-        """Draw rows: a source by weight, then one of its rows uniformly, or the next one of its stream.
+    def rows(self, count: int, step: int, rng: np.random.Generator) -> Iterator[TokenRow]:
+        """Yield drawn rows: a source by weight, then one of its rows uniformly, or the next one of its stream.
 
-        :param count: how many; of a run with streams always the same.
+        :param count: how many; always the same in a run with streams.
         :param step: from 0.
         :param rng: of the step, not used yet.
         :yields: rows.
@@ -176,36 +176,36 @@ class RowSampler:
                 yield self._sources[pick][rng.integers(len(self._sources[pick]))]
 
     def _taken(self, place: int, count: int, step: int) -> int:
-        """Rows of a source in a batch."""
+        """Number of rows that a source gives to a batch."""
         return int((self._picks(count, self.rng(step)) == place).sum())
 
     def _picks(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         size = 1 if self._data.single_source else count
         return np.resize(rng.choice(len(self._sources), size=size, p=self._weights), count)
 
-    def languages(self, row: Row, rng: np.random.Generator) -> tuple[str, str]:
-        """Draw the languages of question and passage for rows that are to share them.
+    def languages(self, row: TokenRow, rng: np.random.Generator) -> tuple[str, str]:
+        """Return the languages of question and passage, drawn once for rows that share them.
 
         :param row: one of them.
         :param rng: of the step.
-        :returns: the language of each.
+        :returns: one language for each.
         """
         return self._languages.pair(row.queries or row.positives, row.positives, rng, translated=row.parallel)
 
     def draw(
         self,
-        row: Row,
+        row: TokenRow,
         rng: np.random.Generator,
-        negatives: Sequence[Negative] = (),
+        negatives: Sequence[Negative[TokenIds]] = (),
         *,
         wanted: tuple[str, str] | None = None,
-    ) -> Drawn:
-        """Give the texts of a row, each in a language that is drawn.
+    ) -> DrawnRow:
+        """Return the texts of a row, each in a drawn language.
 
         :param row: with token ids.
         :param rng: of the step.
-        :param negatives: of the row, those to use.
-        :param wanted: languages of question and passage, taken where the row has them.
+        :param negatives: those of the row to use.
+        :param wanted: languages of question and passage, used where the row has them.
         :returns: token ids.
         """
         # Inverse cloze, across languages too: the span comes from either side of the translation.
@@ -215,20 +215,12 @@ class RowSampler:
         if wanted:
             asked = wanted[0] if wanted[0] in sides else asked
             answering = wanted[1] if wanted[1] in row.positives else answering
-        return Drawn(
+        return DrawnRow(
             self._span(sides[asked], rng) if cloze else sides[asked],
             row.positives[answering],
             [negative.sides[self._languages.passage(asked, negative.sides, rng)] for negative in negatives],
             [row.group, *(negative.group for negative in negatives)],
         )
-
-    def hardest(self, row: Row) -> list[Negative]:
-        """Give the negatives of a row that are used: the highest scores under that of a false negative.
-
-        :param row: with negatives.
-        :returns: at most ``negatives`` of them, hardest first.
-        """
-        return hardest(row, self._data.negatives, self._data.false_negative)
 
     def _span(self, ids: TokenIds, rng: np.random.Generator) -> TokenIds:
         starts = np.flatnonzero(self._word_starts[ids])
@@ -237,29 +229,29 @@ class RowSampler:
 
 
 def contrast_batch(sampler: RowSampler, size: int, step: int) -> Contrast:
-    """Draw the batch of a retriever.
+    """Return the batch of a retriever.
 
-    :param sampler: of the rows.
+    :param sampler: draws the rows.
     :param size: B, questions.
     :param step: from 0.
     :returns: questions, positives, hard negatives.
     """
     rng = sampler.rng(step)
-    drawn = [sampler.draw(row, rng, sampler.hardest(row)) for row in sampler.rows(size, step, rng)]
+    drawn = [sampler.draw(row, rng, row.negatives) for row in sampler.rows(size, step, rng)]
     passages = [item.passage for item in drawn] + [text for item in drawn for text in item.negatives]
     groups = [item.groups[0] for item in drawn] + [group for item in drawn for group in item.groups[1:]]
     return Contrast([item.question for item in drawn], passages, np.asarray(groups, dtype=np.int64))
 
 
-def judged_batch(
-    sampler: RowSampler, rows: Iterable[Row], ratio: int, template: SpecialTokens, rng: np.random.Generator
-) -> Judged:
-    """Draw the batch of a ranker: questions with their passages and with hard negatives drawn from their rows.
+def labelled_batch(
+    sampler: RowSampler, rows: Iterable[TokenRow], ratio: int, template: SpecialTokens, rng: np.random.Generator
+) -> LabelledPairs:
+    """Return the batch of a ranker: questions with their passages and with hard negatives drawn from their rows.
 
-    :param sampler: of the texts.
+    :param sampler: draws the texts.
     :param rows: with negatives.
-    :param ratio: negatives a positive; fewer where a row has fewer.
-    :param template: what goes before, between and after context and question.
+    :param ratio: negatives per positive; fewer where a row has fewer.
+    :param template: special tokens before, between and after passage and question.
     :param rng: of the step.
     :returns: the pairs.
     """
@@ -267,11 +259,11 @@ def judged_batch(
     texts: list[TokenIds] = []
     labels, questions = [], []
     for number, row in enumerate(rows):
-        pool = sampler.hardest(row)
+        pool = row.negatives
         chosen = rng.choice(len(pool), size=min(ratio, len(pool)), replace=False)
         drawn = sampler.draw(row, rng, [pool[i] for i in chosen])
-        for label, context in zip([1, *[0] * len(chosen)], [drawn.passage, *drawn.negatives], strict=True):
-            texts.append(np.concatenate([before, context, between, drawn.question, after]).astype(np.int64))
+        for label, passage in zip([1, *[0] * len(chosen)], [drawn.passage, *drawn.negatives], strict=True):
+            texts.append(np.concatenate([before, passage, between, drawn.question, after]).astype(np.int64))
             labels.append(label)
             questions.append(number)
-    return Judged(texts, np.asarray(labels, dtype=np.int64), np.asarray(questions, dtype=np.int64))
+    return LabelledPairs(texts, np.asarray(labels, dtype=np.int64), np.asarray(questions, dtype=np.int64))

@@ -1,7 +1,7 @@
-"""Files in SQuAD format, one a language -> rows with same-theme hard negatives: the rerankers' recipe.
+"""Files in SQuAD format, one per language -> rows with same-theme hard negatives: the rerankers' recipe.
 
 The negatives of a question are the other paragraphs of the article its paragraph stands in, nearest first. Two files,
-one a language, are joined by question id. Questions without an answer (SQuAD 2) are left out.
+one per language, are joined by question id. Questions without an answer (SQuAD 2) are left out.
 Source: model card of cmarkea/bloomz-560m-reranking.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bloomz_haystack.files.squad import read_squad
-from bloomz_haystack.training.data.files import Entry
+from bloomz_haystack.training.data.files import FileEntry
 from bloomz_haystack.training.data.rows import BadRowError
 
 MOST_NEGATIVES = 30  # of a question
@@ -34,9 +34,9 @@ class _Paragraph:
 
 
 def squad_language(path: Path) -> tuple[str, str]:
-    """Read the language of a file in SQuAD format from its name.
+    """Return the language of a file in SQuAD format, read from its name.
 
-    :param path: ``NAME-en.json``, ``NAME_fr.json`` and the like, or SQuAD's own ``train-v2.0.json``.
+    :param path: `NAME-en.json`, `NAME_fr.json` and the like, or SQuAD's own `train-v2.0.json`.
     :returns: the name without its ending, the same for the two languages of a set; the language.
     :raises ValueError: if the name does not tell.
     """
@@ -50,11 +50,11 @@ def squad_language(path: Path) -> tuple[str, str]:
     raise ValueError(f"{path}: cannot tell the language of a SQuAD file: name it {stem}-en.json or -fr.json")
 
 
-def squad_entries(files: Mapping[str, Path]) -> Iterator[Entry]:
-    """Read the files of one set.
+def squad_entries(files: Mapping[str, Path]) -> Iterator[FileEntry]:
+    """Yield the rows of one set of files.
 
     :param files: language -> file; with two, paragraphs that share a question id are the same paragraph.
-    :yields: place, ``FILE, question ID``, and values in the schema of cmarkea/mmarco-contrastive, without scores.
+    :yields: place, `FILE, question ID`, and values in the schema of cmarkea/mmarco-contrastive, without scores.
     :raises ValueError: if a file is not in SQuAD format.
     """
     by_question: dict[str, _Paragraph] = {}

@@ -1,45 +1,31 @@
-"""A source too large for memory -> the objects it holds, streamed through ``datasets`` and shuffled with a buffer.
+"""A source too large for memory -> the objects it holds, streamed through `datasets` and shuffled with a buffer.
 
-The order depends on the seed and the epoch alone. A run that goes on after an interruption reads the stream from its
-beginning and skips what it had used: nothing but the step needs to be remembered.
+The order depends on the seed and the epoch alone. A resumed run reads the stream from its beginning and skips what was
+used: only the step needs to be remembered.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from bloomz_haystack.training.data.files import SUFFIXES, Entry
+from bloomz_haystack.training.data.files import FileEntry
 
 BUFFER = 5_000  # rows among which the next one is drawn; one of cmarkea/mmarco-contrastive takes about 75 KB
 SPLIT = "train"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def is_on_hub(name: str) -> bool:
-    """Tell a data set of the Hub from a path.
+def hub_entries(name: str, seed: int, epoch: int, buffer: int = BUFFER) -> Iterator[FileEntry]:
+    """Yield one epoch of a data set on the Hub.
 
-    :param name: as given.
-    :returns: whether it is ``owner/name`` and nothing of that name is on disk.
-
-    >>> is_on_hub("cmarkea/mmarco-contrastive"), is_on_hub("data/pairs.jsonl.gz")
-    (True, False)
-    """
-    return bool(_HUB_NAME.fullmatch(name)) and not name.endswith(SUFFIXES) and not Path(name).exists()
-
-
-def hub_entries(name: str, seed: int, epoch: int, buffer: int = BUFFER) -> Iterator[Entry]:
-    """Read one epoch of a data set of the Hub.
-
-    :param name: ``owner/name``, or a folder that ``datasets.load_dataset`` reads.
+    :param name: `owner/name`, or a folder that `datasets.load_dataset` reads.
     :param seed: of the order.
     :param epoch: from 0; each has its own order.
     :param buffer: rows held in memory.
     :yields: place, with the row's number in the stream from 1 and its own id, and values.
     :raises ValueError: if it cannot be read, or breaks off.
-    :raises ImportError: without the package ``datasets``.
+    :raises ImportError: without the package `datasets`.
     """
     datasets = _datasets()
     number = 0
@@ -47,7 +33,7 @@ def hub_entries(name: str, seed: int, epoch: int, buffer: int = BUFFER) -> Itera
         rows = datasets.load_dataset(name, split=SPLIT, streaming=True)
         for number, values in enumerate(_shuffled(rows, seed, epoch, buffer), start=1):
             yield f"{name}: row {number} of the stream, id {values.get('id')!r}", values
-    # ``datasets`` and the libraries below it raise errors of their own; all mean the same to the user.
+    # `datasets` and the libraries below it raise errors of their own; all mean the same to the user.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"cannot read the data set {name} after row {number} of the stream: {reason}") from error
@@ -55,20 +41,20 @@ def hub_entries(name: str, seed: int, epoch: int, buffer: int = BUFFER) -> Itera
 
 def file_stream(
     files: Sequence[Path],
-    read: Callable[[Path], Iterator[Entry]],
+    read: Callable[[Path], Iterator[FileEntry]],
     seed: int,
     epoch: int,
     buffer: int = BUFFER,
-) -> Iterator[Entry]:
-    """Read one epoch of files on disk without holding them in memory.
+) -> Iterator[FileEntry]:
+    """Yield one epoch of files on disk without holding them in memory.
 
     :param files: at least one.
-    :param read: gives the entries of a file.
+    :param read: yields the entries of a file.
     :param seed: of the order of the files, and of the rows within the buffer.
     :param epoch: from 0; each has its own order.
     :param buffer: rows held in memory.
     :yields: place and values.
-    :raises ImportError: without the package ``datasets``.
+    :raises ImportError: without the package `datasets`.
     """
 
     def entries(files: list[Path]) -> Iterator[dict[str, Any]]:

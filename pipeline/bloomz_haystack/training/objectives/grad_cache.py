@@ -44,9 +44,9 @@ def backward(
     *,
     cached: bool = True,
 ) -> torch.Tensor:
-    """Add the gradients of the loss to the parameters behind ``compute`` and ``loss``.
+    """Add the gradients of the loss to the parameters behind `compute` and `loss`.
 
-    Those behind ``compute`` are this process's part and still have to be summed; those behind ``loss`` are whole.
+    Those behind `compute` are this process's part and still have to be summed; those behind `loss` are whole.
 
     :param compute: the model; it must give the same numbers twice (no dropout).
     :param loss: (n, K) outputs of all texts -> ().

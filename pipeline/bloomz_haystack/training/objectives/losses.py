@@ -36,7 +36,7 @@ def pair_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
     """Cross-entropy on two labels, pair by pair.
 
     :param logits: (B, 2).
-    :param labels: (B,) int64, 1 for a context that answers the question.
+    :param labels: (B,) int64, 1 for a passage that answers the question.
     :returns: () mean, in nats.
     Source: model card of cmarkea/bloomz-560m-reranking.
     """

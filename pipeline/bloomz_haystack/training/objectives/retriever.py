@@ -1,27 +1,28 @@
-"""The retriever's objective: InfoNCE on cosine, with hard negatives and a learnt temperature.
+"""The retriever's objective: InfoNCE on cosine, with hard negatives and a learned temperature.
 
 Source: model card of cmarkea/bloomz-560m-retriever-v2.
 """
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import BloomModel
+from transformers import BloomModel, PreTrainedModel
 
-from bloomz_haystack.training.config import LANGUAGE_PAIRS, TrainConfig
-from bloomz_haystack.training.data.rows import Row
+from bloomz_haystack.training.config import LanguagePair, TrainConfig
+from bloomz_haystack.training.data.rows import TokenRow
 from bloomz_haystack.training.data.sampling import Contrast, RowSampler, contrast_batch
 from bloomz_haystack.training.objectives.grad_cache import Compute
 from bloomz_haystack.training.objectives.losses import info_nce
-from bloomz_haystack.training.tiny.bag import TokenBag
+from bloomz_haystack.training.objectives.ranks import cosine_mrr
 from haystack_integrations.common.bloomz.forward import last_hidden_states
 from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
-MAX_LOGIT_SCALE = 100.0  # as CLIP clamps it
+MAX_LOGIT_SCALE = 100.0  # as in CLIP
 
 
 class RetrieverObjective:
@@ -29,27 +30,27 @@ class RetrieverObjective:
 
     def __init__(
         self,
-        model: BloomModel | TokenBag,
+        model: PreTrainedModel,
+        vectors: Compute,
         sampler: RowSampler,
-        held_out: Sequence[Row],
-        template: SpecialTokens,
+        held_out: Sequence[TokenRow],
         config: TrainConfig,
     ) -> None:
-        """Keep the parts.
+        """Store the parts.
 
-        :param model: trained in place.
-        :param sampler: of the rows to train on.
+        :param model: trained in place: a Bloom, or what has its `config.hidden_size` and `get_input_embeddings()`.
+        :param vectors: n token arrays -> (n, H) vectors of the model, with gradients.
+        :param sampler: draws the rows to train on.
         :param held_out: rows to measure on.
-        :param template: what goes around a text.
         :param config: of the run.
         """
         self.model = model
+        self.compute = vectors
         self.width: int = model.config.hidden_size
         device = model.get_input_embeddings().weight.device
         self._logit_scale = nn.Parameter(torch.tensor(-math.log(config.loss.temperature), device=device))
         self._sampler = sampler
         self._held_out = held_out
-        self._template = template
         self._config = config
 
     @property
@@ -58,25 +59,15 @@ class RetrieverObjective:
         return [self._logit_scale]
 
     def batch(self, step: int) -> Contrast:
-        """Give the batch of a step.
+        """Return the batch of a step.
 
         :param step: from 0.
         :returns: questions and passages.
         """
         return contrast_batch(self._sampler, self._config.run.batch_size, step)
 
-    def compute(self, texts: Sequence[TokenIds]) -> torch.Tensor:
-        """Embed texts.
-
-        :param texts: n token arrays.
-        :returns: (n, H) last-token states, or sums of a bag, with gradients.
-        """
-        if isinstance(self.model, TokenBag):
-            return self.model(texts)
-        return embed(self.model, texts, self._template)
-
     def loss(self, outputs: torch.Tensor, batch: Contrast) -> torch.Tensor:
-        """Take the loss of a batch.
+        """Return the loss of a batch.
 
         :param outputs: (B + P, H) vectors of its texts.
         :param batch: of the step.
@@ -87,14 +78,14 @@ class RetrieverObjective:
         return info_nce(questions, passages, self._logit_scale, groups, symmetric=self._config.loss.symmetric)
 
     def after_step(self) -> None:
-        """Clamp the parameter itself: a clamp inside the loss would stop its gradient for good."""
+        """Clamp the temperature's parameter itself: a clamp inside the loss would stop its gradient for good."""
         with torch.no_grad():
             self._logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
     def figures(self) -> dict[str, float]:
-        """Tell the temperature.
+        """Return the temperature.
 
-        :returns: named figures of the moment.
+        :returns: value by name.
         """
         return {"temperature": math.exp(-float(self._logit_scale.detach()))}
 
@@ -102,34 +93,34 @@ class RetrieverObjective:
         """Rank each held-out passage for its question among all held-out passages of that language.
 
         :param compute: texts -> (n, H), without gradients.
-        :returns: ``validation_mrr``, the mean over the language pairs there are, and that of each pair.
+        :returns: `validation_mrr`, the mean over the language pairs there are, and the MRR of each pair.
         """
-        texts = _Numbered()
+        texts = _DistinctTexts()
         places = {pair: _places(self._held_out, pair, texts) for pair in self._wanted_pairs()}
         if not texts.ids:
             return {}
         vectors = compute(texts.ids)
-        found = {pair: mrr(vectors[asked], vectors[answering]) for pair, (asked, answering) in places.items() if asked}
+        found = {pair: cosine_mrr(vectors[ask], vectors[answer]) for pair, (ask, answer) in places.items() if ask}
         return {"validation_mrr": float(np.mean(list(found.values()))), **{f"mrr_{p}": v for p, v in found.items()}}
 
-    def _wanted_pairs(self) -> Iterable[str]:
+    def _wanted_pairs(self) -> Iterable[LanguagePair]:
         weights = self._config.data.language_pairs
-        return [pair for pair in LANGUAGE_PAIRS if not weights or weights.get(pair)]
+        return [pair for pair in get_args(LanguagePair) if not weights or weights.get(pair)]
 
 
-def embed(model: BloomModel, texts: Sequence[TokenIds], template: SpecialTokens) -> torch.Tensor:
-    """Embed texts with a Bloom.
+def text_vectors(model: BloomModel, texts: Sequence[TokenIds], template: SpecialTokens) -> torch.Tensor:
+    """Return the vectors that a Bloom gives texts.
 
     :param model: the bi-encoder.
     :param texts: n token arrays, without special tokens.
-    :param template: what its tokenizer writes around a text.
+    :param template: special tokens around a text.
     :returns: (n, H) last-token states, with gradients.
     """
     whole = [np.concatenate([template.before, ids, template.after]).astype(np.int64) for ids in texts]
     return last_hidden_states(model, pack(whole).to(model.get_input_embeddings().weight.device))
 
 
-class _Numbered:
+class _DistinctTexts:
     """Texts, each kept once."""
 
     def __init__(self) -> None:
@@ -143,22 +134,10 @@ class _Numbered:
         return self._known[id(ids)]
 
 
-def _places(rows: Iterable[Row], pair: str, texts: _Numbered) -> tuple[list[int], list[int]]:
+def _places(rows: Iterable[TokenRow], pair: LanguagePair, texts: _DistinctTexts) -> tuple[list[int], list[int]]:
     asked, answering = pair.split("-")
     having = [row for row in rows if asked in row.queries and answering in row.positives]
     return (
         [texts.place(row.queries[asked]) for row in having],
         [texts.place(row.positives[answering]) for row in having],
     )
-
-
-def mrr(questions: torch.Tensor, passages: torch.Tensor) -> float:
-    """Mean reciprocal rank of passage i for question i among all passages, by cosine.
-
-    :param questions: (B, H).
-    :param passages: (B, H).
-    :returns: 0..1; of equal scores the right one comes last.
-    """
-    scores = nn.functional.normalize(questions, dim=-1) @ nn.functional.normalize(passages, dim=-1).T
-    ranks = (scores >= scores.diagonal()[:, None]).sum(1)
-    return float((1 / ranks).mean())

@@ -1,6 +1,6 @@
-"""Trained model -> checkpoint folder: weights, tokenizer, ``training.json``, model card.
+"""Trained model -> checkpoint folder: weights, tokenizer, `training.json`, model card.
 
-The folder loads with ``AutoModel.from_pretrained`` and with the components. Training goes on in float32.
+The folder loads with `AutoModel.from_pretrained` and with the components. Training continues in float32.
 """
 
 import json
@@ -15,18 +15,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from bloomz_haystack.files.provenance import git_commit, package_version, sha256
-from bloomz_haystack.training.config import TrainConfig, bare_name, dump_config
-from bloomz_haystack.training.data.sources import Rows, files_of
+from bloomz_haystack.training.config import TrainConfig, dump_config, portable_name
+from bloomz_haystack.training.data.sources import TokenRows, files_of
 from bloomz_haystack.training.run.card import model_card
-from bloomz_haystack.training.tiny.bag import TokenBag
 from haystack_integrations.common.bloomz.whole_files import move_into_place
 
 RECORD_FILE = "training.json"
 PACKAGES = ("bloomz-haystack", "torch", "transformers", "tokenizers", "numpy")
 
 
-def run_record(kind: str, config: TrainConfig, sources: Sequence[Rows]) -> dict[str, Any]:
-    """Tell what a run is made of, so that it can be made again.
+def run_record(kind: str, config: TrainConfig, sources: Sequence[TokenRows]) -> dict[str, Any]:
+    """Return what a run is made of, so that it can be repeated.
 
     :param kind: "retriever" or "ranker".
     :param config: of the run.
@@ -43,21 +42,19 @@ def run_record(kind: str, config: TrainConfig, sources: Sequence[Rows]) -> dict[
 
 
 def save_checkpoint(
-    model: PreTrainedModel | TokenBag, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any], out: Path
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any], out: Path
 ) -> None:
-    """Write the checkpoint in half precision or less, adapters merged into the weights.
+    """Write the checkpoint in float16 or float8, adapters merged into the weights.
 
     Float8 is for storage: transformers reads it as the float32 of the config. Vectors (biases, layer norms) are small
     and stay in float16.
 
-    :param model: as trained, or a bag that is written into a Bloom; not changed.
+    :param model: as trained; not changed.
     :param tokenizer: its tokenizer.
-    :param record: of the run, with ``steps_done`` and ``validation``.
+    :param record: of the run, with `steps_done` and `validation`.
     :param out: the folder.
-    :raises OSError: if the disk is full; the last checkpoint stays.
+    :raises OSError: if the disk is full; the last checkpoint is kept.
     """
-    if isinstance(model, TokenBag):
-        model = model.bloom()
     matrices = getattr(torch, record["settings"]["run"]["weights"])
     weights = {
         name: weight.to(matrices if weight.dim() > 1 else torch.float16).contiguous()
@@ -73,7 +70,7 @@ def save_checkpoint(
     try:
         plain.save_pretrained(part, state_dict=weights)
     except SafetensorError as error:
-        raise OSError(f"cannot write to {out} ({error}): make room, then go on with --resume") from None
+        raise OSError(f"cannot write to {out} ({error}): make room, then resume with --resume") from None
     tokenizer.save_pretrained(part)
     (part / RECORD_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (part / "README.md").write_text(model_card(record, plain, out.name), encoding="utf-8")
@@ -83,7 +80,7 @@ def save_checkpoint(
 
 
 def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Give the weights under their plain names, adapters added in.
+    """Return the weights under their plain names, adapters merged.
 
     :param model: with or without adapters; not changed.
     :returns: name -> tensor, without gradients.
@@ -100,9 +97,9 @@ def merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: weight.detach() for name, weight in weights.items()}
 
 
-def _source_record(rows: Rows) -> dict[str, Any]:
+def _source_record(rows: TokenRows) -> dict[str, Any]:
     return {
-        "path": bare_name(rows.source.path),
+        "path": portable_name(rows.source.path),
         "weight": rows.source.weight,
         "licence": rows.source.licence,
         "rows": len(rows.train),

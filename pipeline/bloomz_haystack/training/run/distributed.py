@@ -1,7 +1,7 @@
-"""The processes that train together, one a GPU: who computes what, and sums over all.
+"""The processes that train together, one per GPU: who computes what, and sums over all.
 
-One process needs nothing of this; more are started by ``accelerate launch`` (or torchrun), which set the variables read
-here. Every process holds the whole model and reads all rows; several machines share the folder of the run. Knows
+A single process needs none of this; several are started by `accelerate launch` (or torchrun), which set the variables
+read here. Every process holds the whole model and reads all rows; several machines share the folder of the run. Knows
 nothing of models or data.
 """
 
@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 
 class Team(NamedTuple):
-    """Process ``rank`` of ``size``, and its device."""
+    """Process `rank` of `size`, and its device."""
 
     rank: int
     size: int
@@ -42,10 +42,10 @@ class Team(NamedTuple):
 
 
 def join_team() -> Team:
-    """Join the processes that the launcher started; alone without one.
+    """Return the team of the processes that the launcher started; a team of one without a launcher.
 
-    :returns: this process's place.
-    :raises ImportError: if there is more than one and accelerate is missing.
+    :returns: the place of this process in it.
+    :raises ImportError: if there are several and accelerate is missing.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Team(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

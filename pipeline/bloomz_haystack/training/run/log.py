@@ -1,4 +1,4 @@
-"""Figures of each step -> progress bar, ``log.jsonl`` with one line an interval, TensorBoard scalars one a step."""
+"""Figures of each step -> progress bar, `log.jsonl` (one line per interval), TensorBoard scalars (one per step)."""
 
 import json
 import logging
@@ -20,13 +20,13 @@ LOG_FILE = "log.jsonl"
 
 
 class Logbook:
-    """The written record of a run; writes nothing where it does not lead."""
+    """The written record of a run; only the leading process writes."""
 
     def __init__(self, out: Path, first: int, run: RunConfig, leads: bool) -> None:
-        """Begin the record, or go on with it.
+        """Start the record, or resume it.
 
         :param out: folder of the run.
-        :param first: steps done before; what was logged after them is done again, and dropped.
+        :param first: steps done before; later lines of the log are dropped, since those steps run again.
         :param run: its number of steps, and whether there are TensorBoard scalars.
         :param leads: whether this process writes.
         """
@@ -61,10 +61,10 @@ class Logbook:
             self._writer.close()
 
     def step(self, step: int, figures: dict[str, float]) -> None:
-        """Note the figures of a step.
+        """Record the figures of a step.
 
         :param step: steps done.
-        :param figures: named.
+        :param figures: value by name.
         """
         self._interval.append(figures)
         self._bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()}, refresh=False)
@@ -72,7 +72,7 @@ class Logbook:
         self._scalars(step, "train", figures)
 
     def interval(self, step: int, found: dict[str, float]) -> None:
-        """Write a line: loss and speed averaged since the last one, the rest as it is now, and the time left.
+        """Write a line: loss and speed averaged since the last one, current values of the rest, and the time left.
 
         :param step: steps done.
         :param found: validation figures.

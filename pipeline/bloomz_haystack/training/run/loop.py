@@ -1,6 +1,6 @@
 """Objective and settings -> trained weights: the one training loop, for retriever and ranker.
 
-Steps, logs, validates and saves at intervals, keeps the best. Knows nothing of files of rows or of what the loss is.
+Steps, logs, validates and saves at intervals, keeps the best. Knows nothing of data files or of what the loss is.
 """
 
 import math
@@ -16,11 +16,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bloomz_haystack.training.config import OptimizerConfig, TrainConfig, dump_config
-from bloomz_haystack.training.data.ahead import batches
+from bloomz_haystack.training.data.drawn_batches import batches
 from bloomz_haystack.training.objectives.grad_cache import Compute, backward, compute_in_chunks
 from bloomz_haystack.training.run.distributed import Team
 from bloomz_haystack.training.run.log import Logbook
-from bloomz_haystack.training.run.state import Progress, State, end_state, load_state, save_state
+from bloomz_haystack.training.run.state import RunProgress, State, end_state, load_state, save_state
+
+MAX_GRAD_NORM = 1.0  # of a Bloom; the gradient of a bag is that of a sum, and is not clipped
 
 
 class Batch(Protocol):
@@ -28,11 +30,11 @@ class Batch(Protocol):
 
     @property
     def texts(self) -> Sequence[Sized]:
-        """What the model reads: token ids, or what else has tokens for its length."""
+        """What the model reads: token ids, or anything whose length is a number of tokens."""
 
 
 class Objective(Protocol):
-    """What is learnt. ``loss`` sees the outputs of all texts of a batch at once, however they were computed."""
+    """What is learned. `loss` sees the outputs of all texts of a batch at once, however they were computed."""
 
     model: PreTrainedModel
     width: int  # K, numbers in an output
@@ -42,22 +44,22 @@ class Objective(Protocol):
         """Parameters outside the model."""
 
     def batch(self, step: int) -> Any:  # noqa: ANN401
-        """Give the ``Batch`` of a step, the same on every process."""
+        """Return the `Batch` of a step, the same on every process."""
 
     def compute(self, texts: Sequence[Any]) -> torch.Tensor:
-        """Compute (n, K) outputs, with gradients."""
+        """Return (n, K) outputs, with gradients."""
 
     def loss(self, outputs: torch.Tensor, batch: Any) -> torch.Tensor:  # noqa: ANN401
-        """Take the loss of a batch from its outputs."""
+        """Return the loss of a batch from its outputs."""
 
     def after_step(self) -> None:
         """Put parameters back within their bounds."""
 
     def figures(self) -> dict[str, float]:
-        """Tell named figures of the moment."""
+        """Return figures of the last step, by name."""
 
     def validate(self, compute: Compute) -> dict[str, float]:
-        """Measure on held-out rows; the first figure chooses the best checkpoint, higher is better."""
+        """Return figures on held-out rows; the first one, higher is better, selects the best checkpoint."""
 
 
 class DivergedError(FloatingPointError):
@@ -73,14 +75,14 @@ def fit(
     *,
     resume: bool = False,
 ) -> None:
-    """Run the loop.
+    """Train.
 
     :param objective: trained in place.
     :param config: of the run.
     :param out: where the log and the state go.
     :param team: the processes that share the work.
-    :param save: writes the checkpoint, given steps done and validation figures; called where they are the best so far.
-    :param resume: begin after the last state in ``out``.
+    :param save: writes the checkpoint, given steps done and validation figures; called when they are the best so far.
+    :param resume: continue from the last state in `out`.
     :raises ValueError: if there is nothing to resume.
     :raises DivergedError: at a loss that is not a number; the best checkpoint and the last state stay.
     """
@@ -90,8 +92,8 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
     state = State(out, dump_config(config), _trained(objective), optimizer, schedule)
     start = _copies(objective.model) if config.run.start_share else []
-    done = load_state(state) if resume else Progress()
-    compute = _in_precision(objective, config, team)
+    done = load_state(state) if resume else RunProgress()
+    compute = _in_compute_dtype(objective, config, team)
     objective.model.train()
     drawn = batches(objective.batch, done.step, config.run.steps, config.run.workers)
     began = time.perf_counter()
@@ -115,7 +117,7 @@ def fit(
                     score = next(iter(found.values()), None)
                     if score is None or score > done.best:  # nothing held out: the last is the best
                         save(step + 1, found)
-                done = Progress(step + 1, done.best if score is None else max(done.best, score))
+                done = RunProgress(step + 1, done.best if score is None else max(done.best, score))
                 if team.leads:
                     save_state(state, done)
                 team.wait()
@@ -124,7 +126,7 @@ def fit(
 
 
 def _step(batch: Batch, objective: Objective, compute: Compute, config: TrainConfig, team: Team) -> dict[str, float]:
-    """Leave the gradients of a step in the parameters; give its figures."""
+    """Return the figures of a step; its gradients stay in the parameters."""
     loss = backward(
         compute,
         lambda outputs: objective.loss(outputs, batch),
@@ -139,22 +141,21 @@ def _step(batch: Batch, objective: Objective, compute: Compute, config: TrainCon
         for weight in weights:  # a process without a chunk has none
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
         team.sum(weight.grad for weight in weights if weight.grad is not None)
-    norm = nn.utils.clip_grad_norm_(weights, config.optimizer.max_grad_norm)
+    norm = nn.utils.clip_grad_norm_(weights, math.inf if config.model.bag else MAX_GRAD_NORM)
     return {"loss": float(loss), **objective.figures(), "grad_norm": float(norm)}
 
 
 def _diverged(step: int, figures: dict[str, float], out: Path) -> str:
-    told = ", ".join(f"{name} {figures[name]:.4g}" for name in ("loss", "grad_norm"))
-    return (
-        f"step {step} gave no number ({told}): lower optimizer.learning_rate; what was saved in {out} before it stays"
-    )
+    values = ", ".join(f"{name} {figures[name]:.4g}" for name in ("loss", "grad_norm"))
+    return f"step {step} diverged ({values}): lower optimizer.learning_rate; the last checkpoint in {out} is kept"
 
 
-def _in_precision(objective: Objective, config: TrainConfig, team: Team) -> Compute:
-    half = config.run.precision == "bfloat16" or (config.run.precision == "auto" and team.device.type == "cuda")
+def _in_compute_dtype(objective: Objective, config: TrainConfig, team: Team) -> Compute:
+    wanted = config.run.compute_dtype
+    half = wanted == "bfloat16" or (wanted == "auto" and team.device.type == "cuda")
 
     def compute(texts: Sequence[Any]) -> torch.Tensor:
-        # One context a chunk: it keeps the weights it has cast, and those cast without gradients would have none.
+        # One context per chunk: it keeps the weights it has cast, and those cast without gradients would have none.
         with torch.autocast(team.device.type, torch.bfloat16, enabled=half):
             return objective.compute(texts).float()
 
@@ -171,11 +172,11 @@ def _copies(model: nn.Module) -> list[torch.Tensor]:
 
 @contextmanager
 def _mixed(model: nn.Module, start: Sequence[torch.Tensor], share: float) -> Iterator[None]:
-    """Let the model be a mean of what it started from and what it has become.
+    """Make the model the mean of its initial and its current weights.
 
     :param model: changed in place, and back, bit for bit.
-    :param start: its trained weights as they were at first; empty for no mixing.
-    :param share: of the start.
+    :param start: its initial trained weights; empty for no mixing.
+    :param share: of the initial weights.
     """
     if not start:
         yield
@@ -208,8 +209,8 @@ def _optimizer(objective: Objective, settings: OptimizerConfig) -> torch.optim.O
         rate = settings.embedding_learning_rate
         groups.append({"params": [vectors], "lr": settings.learning_rate if rate is None else rate})
     if objective.extra:
-        groups.append({"params": objective.extra, "lr": settings.temperature_learning_rate, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+        groups.append({"params": objective.extra, "lr": settings.temperature_learning_rate})
+    return torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
 
 
 def _rate(step: int, config: TrainConfig) -> float:

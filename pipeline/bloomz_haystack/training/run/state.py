@@ -1,6 +1,6 @@
-"""The state of a run <-> one file, so that a run that was killed goes on to the same weights as if it had not been.
+"""The state of a run <-> one file, so that a run that was killed and resumed ends with the same weights.
 
-Trained weights in float32 (the checkpoint itself is float16), the optimiser, the schedule, the best score so far. A
+Trained weights in float32 (the checkpoint itself is float16), the optimizer, the schedule, the best score so far. A
 batch depends on the seed and the step alone, so nothing else is needed.
 """
 
@@ -18,8 +18,8 @@ from haystack_integrations.common.bloomz.whole_files import replacing
 STATE_FILE = "resume.pt"
 
 
-class Progress(NamedTuple):
-    """How far a run is: steps done, and the best validation score."""
+class RunProgress(NamedTuple):
+    """How far a run has come: steps done, and the best validation score."""
 
     step: int = 0
     best: float = -math.inf
@@ -28,7 +28,7 @@ class Progress(NamedTuple):
 class State(NamedTuple):
     """All that changes during a run, and the file's folder.
 
-    ``settings`` are plain values: a run goes on with equal ones only. ``trained`` holds every tensor that is trained,
+    `settings` are plain values: a run resumes with equal ones only. `trained` holds every tensor that is trained,
     by name.
     """
 
@@ -39,12 +39,12 @@ class State(NamedTuple):
     schedule: torch.optim.lr_scheduler.LRScheduler
 
 
-def save_state(state: State, done: Progress) -> None:
-    """Write the state, whole or not at all.
+def save_state(state: State, done: RunProgress) -> None:
+    """Write the state atomically.
 
     :param state: to write.
     :param done: so far.
-    :raises OSError: if the disk is full; the last state stays.
+    :raises OSError: if the disk is full; the last state is kept.
     """
     values = {
         "step": done.step,
@@ -59,37 +59,37 @@ def save_state(state: State, done: Progress) -> None:
             torch.save(values, part)
         except RuntimeError as error:  # what torch makes of a full disk
             raise OSError(
-                f"cannot write {part} ({str(error).splitlines()[0]}): make room, then go on with --resume"
+                f"cannot write {part} ({str(error).splitlines()[0]}): make room, then resume with --resume"
             ) from None
 
 
-def load_state(state: State) -> Progress:
-    """Put everything back as it was.
+def load_state(state: State) -> RunProgress:
+    """Load the state.
 
     :param state: changed in place.
-    :returns: what was done.
-    :raises ValueError: if there is nothing to go on from, it cannot be read, or the settings differ (names them).
+    :returns: progress so far.
+    :raises ValueError: if there is no state, it cannot be read, or the settings differ (names them).
     """
     path = state.out / STATE_FILE
     if not path.is_file():
-        raise ValueError(f"{state.out} holds no unfinished run ({STATE_FILE}): leave --resume out to begin one")
+        raise ValueError(f"{state.out} holds no unfinished run ({STATE_FILE}): leave --resume out to start one")
     try:
         kept = torch.load(path, weights_only=True, map_location="cpu")
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is torn ({str(error).splitlines()[0]}): leave --resume out to begin again") from None
+        raise ValueError(f"{path} is torn ({str(error).splitlines()[0]}): leave --resume out to start again") from None
     differing = sorted(_differing(json.loads(json.dumps(state.settings)), json.loads(kept["settings"])))
     if differing:
-        raise ValueError(f"{state.out} was begun with another {', '.join(differing)}: go on with the same settings")
+        raise ValueError(f"{state.out} was started with another {', '.join(differing)}: resume with the same settings")
     with torch.no_grad():
         for name, tensor in state.trained.items():
             tensor.copy_(kept["trained"][name])
     state.optimizer.load_state_dict(kept["optimizer"])
     state.schedule.load_state_dict(kept["schedule"])
-    return Progress(kept["step"], kept["best"])
+    return RunProgress(kept["step"], kept["best"])
 
 
 def end_state(out: Path) -> None:
-    """Drop the state of a finished run.
+    """Delete the state of a finished run.
 
     :param out: folder of the run.
     """
@@ -97,7 +97,7 @@ def end_state(out: Path) -> None:
 
 
 def _differing(now: dict[str, Any], kept: dict[str, Any], prefix: str = "") -> list[str]:
-    """Name the settings that differ, as section.key."""
+    """Settings that differ, as section.key."""
     names: list[str] = []
     for key in now.keys() | kept.keys():
         one, other = now.get(key), kept.get(key)

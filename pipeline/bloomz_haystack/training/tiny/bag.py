@@ -1,13 +1,13 @@
 """Token ids -> text vectors without attention: the weighted sum of token vectors that a new retriever starts as.
 
 One wide matrix product a token is too much for a CPU; a sum is three orders of magnitude cheaper, so millions of pairs
-are seen in minutes. What is learnt, a vector and a weight for each token, is then written into a Bloom of two layers
-(``bag_to_bloom.py``) whose attention computes the same sum.
+are seen in minutes. What is learned, a vector and a weight for each token, is then written into a Bloom of two layers
+(`bag_to_bloom.py`) whose attention computes the same sum.
 
 A token's weight in a text is exp(log_weight + NOVELTY_GAIN x novelty + place / 256):
 
 - novelty falls from 1/2 to 1/3, 1/4 ... as a token is repeated, so that repeats saturate, as in BM25;
-- it falls slowly along the text too, which makes up for the last term, Bloom's ALiBi, that nobody asked for.
+- it also falls slowly along the text, which makes up for the last term, Bloom's unwanted ALiBi.
 
 Of random vectors that are never trained, novelty alone takes the MRR on SQuAD in English from 61 to 74 %.
 """
@@ -35,7 +35,7 @@ class TokenBag(nn.Module):
     def __init__(self, shape: dict[str, int], log_idf: npt.NDArray[np.float64], seed: int) -> None:
         """Start from random vectors, weighted by idf.
 
-        :param shape: of the Bloom that it becomes: ``vocab_size``, ``hidden_size``, ``n_layer`` 2, ``n_head`` 1.
+        :param shape: of the Bloom that it becomes: `vocab_size`, `hidden_size`, `n_layer` 2, `n_head` 1.
         :param log_idf: (V,) natural logarithm of each token's inverse document frequency.
         :param seed: of the vectors.
         :raises ValueError: for another number of layers or heads.
@@ -45,7 +45,7 @@ class TokenBag(nn.Module):
             raise ValueError(f"a new retriever has n_layer 2 and n_head 1, but got {shape}: see bag_to_bloom.py")
         self._shape = shape
         width = shape["hidden_size"] - RESERVED
-        self.config = SimpleNamespace(hidden_size=width)  # what the loop asks of a Bloom
+        self.config = SimpleNamespace(hidden_size=width)  # as a Bloom's, for the loop
         generator = torch.Generator().manual_seed(seed)
         self.vectors = nn.Embedding.from_pretrained(
             torch.randn(shape["vocab_size"], width, generator=generator), freeze=False
@@ -54,7 +54,7 @@ class TokenBag(nn.Module):
 
     @classmethod
     def of(cls, model: BloomModel) -> "TokenBag":
-        """Read a bag back from the Bloom that it was written into, to train it further.
+        """Return the bag read back from the Bloom that it was written into, to train it further.
 
         :param model: any precision.
         :returns: the bag.
@@ -67,14 +67,14 @@ class TokenBag(nn.Module):
         return bag
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """Give the token vectors, which learn at their own rate.
+        """Return the token vectors, which learn at their own rate.
 
         :returns: (V, H - RESERVED) embedding.
         """
         return self.vectors
 
     def forward(self, texts: Sequence[TokenIds]) -> torch.Tensor:
-        """Embed texts.
+        """Return the vectors of texts.
 
         :param texts: B arrays of at least one token id, without special tokens.
         :returns: (B, H - RESERVED), of any length.
@@ -87,7 +87,7 @@ class TokenBag(nn.Module):
         return F.embedding_bag(tokens, self.vectors.weight, starts, mode="sum", per_sample_weights=weights)
 
     def bloom(self) -> BloomModel:
-        """Write the bag into a Bloom.
+        """Return the bag written into a Bloom.
 
         :returns: a model whose last token computes the same sum, up to a positive factor.
         """
@@ -99,7 +99,7 @@ def place_weights(ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
     :param ids: (T,) int64 token ids of B texts, end to end.
     :param lengths: (B,) int64 tokens of each text.
-    :returns: (T,) float32 ``NOVELTY_GAIN`` x novelty + ALiBi, 0 at the last place, in nats; on the device of ``ids``.
+    :returns: (T,) float32 `NOVELTY_GAIN` x novelty + ALiBi, 0 at the last place, in nats; on the device of `ids`.
 
     >>> [round(weight, 1) for weight in place_weights(torch.tensor([7, 7, 8]), torch.tensor([3])).tolist()]
     [3.7, 2.5, 3.7]

@@ -23,7 +23,7 @@ VALUE_GAIN = 16.0  # part of it: both stay exact in float8
 MOST_WEIGHT = 6.0  # logarithmic, in either direction: further out, a token is all of a text or nothing
 
 
-class Coordinate(IntEnum):
+class BagCoordinate(IntEnum):
     """Coordinates of a token vector that hold no content; in pairs of opposite sign, which keep the mean at zero."""
 
     WEIGHT = 0
@@ -33,16 +33,16 @@ class Coordinate(IntEnum):
     NOVELTY = 4
 
 
-RESERVED = len(Coordinate)
+RESERVED = len(BagCoordinate)
 CONTENT = slice(RESERVED, None)
 
 
 def write_bloom(
     shape: dict[str, int], vectors: torch.Tensor, log_weights: torch.Tensor, novelty_gain: float
 ) -> BloomModel:
-    """Build the Bloom.
+    """Return the Bloom that computes a bag.
 
-    :param shape: ``vocab_size``, ``hidden_size``, ``n_layer`` 2, ``n_head`` 1.
+    :param shape: `vocab_size`, `hidden_size`, `n_layer` 2, `n_head` 1.
     :param vectors: (V, H - RESERVED), of any length: it adds to the weight.
     :param log_weights: (V,) natural logarithms.
     :param novelty_gain: of the novelty in a token's logarithmic weight.
@@ -62,9 +62,9 @@ def write_bloom(
 
 
 def read_bloom(model: BloomModel, novelty_gain: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read a bag back.
+    """Return the bag that a Bloom was written from.
 
-    :param model: from ``write_bloom``, saved and loaded in any precision.
+    :param model: from `write_bloom`, saved and loaded in any precision.
     :param novelty_gain: that it was written with.
     :returns: (V, H - RESERVED) vectors and (V,) logarithmic weights, in float32.
     :raises ValueError: if its layers are not those of a bag.
@@ -72,13 +72,15 @@ def read_bloom(model: BloomModel, novelty_gain: float) -> tuple[torch.Tensor, to
     shape = {name: getattr(model.config, name) for name in ("vocab_size", "hidden_size", "n_layer", "n_head")}
     with torch.no_grad():
         rows = model.word_embeddings_layernorm(model.word_embeddings.weight.float())
-    vectors, weights = rows[:, CONTENT], (rows[:, Coordinate.WEIGHT] - rows[:, Coordinate.MINUS_WEIGHT]) / 2
+    vectors, weights = rows[:, CONTENT], (rows[:, BagCoordinate.WEIGHT] - rows[:, BagCoordinate.MINUS_WEIGHT]) / 2
     found = dict(model.named_parameters())
     if (shape["n_layer"], shape["n_head"]) == (2, 1):
         written = write_bloom(shape, vectors, weights, novelty_gain).named_parameters()
         silent = "word_embeddings.weight", "dense_h_to_4h.weight"  # what follows the second is zero
         if all(
-            torch.allclose(found[name].float(), told, rtol=0.04) for name, told in written if not name.endswith(silent)
+            torch.allclose(found[name].float(), weight, rtol=0.04)
+            for name, weight in written
+            if not name.endswith(silent)
         ):
             return vectors, weights
     raise ValueError(f"a bag is read from a Bloom that was written from one (bag_to_bloom.py), but got {shape}")
@@ -89,21 +91,21 @@ def _token_rows(vectors: torch.Tensor, log_weights: torch.Tensor) -> torch.Tenso
     hidden = vectors.shape[1] + RESERVED
     centred = vectors - vectors.mean(1, keepdim=True)
     lengths = centred.norm(dim=1).clamp(min=1e-3)  # the start of a text has none
-    told = log_weights + lengths.log()
-    weight = told - told.mean()
+    wanted = log_weights + lengths.log()
+    weight = wanted - wanted.mean()
     most = min(MOST_WEIGHT, math.sqrt(hidden) / 2)  # half of a row at least is content
     for _ in range(4):  # the more a weight takes of the row, the shorter its content: converges at once
-        weight = told - torch.log(hidden - 2 * weight.clamp(-most, most) ** 2) / 2
+        weight = wanted - torch.log(hidden - 2 * weight.clamp(-most, most) ** 2) / 2
         weight = (weight - weight.mean()).clamp(-most, most)
     rows = torch.zeros(len(vectors), hidden)
     rows[:, CONTENT] = centred * (torch.sqrt(hidden - 2 * weight**2) / lengths)[:, None]
-    rows[:, Coordinate.WEIGHT], rows[:, Coordinate.MINUS_WEIGHT] = weight, -weight
+    rows[:, BagCoordinate.WEIGHT], rows[:, BagCoordinate.MINUS_WEIGHT] = weight, -weight
     return rows
 
 
 def _start_row(hidden: int) -> torch.Tensor:
     row = torch.zeros(hidden)
-    row[Coordinate.START], row[Coordinate.MINUS_START] = math.sqrt(hidden / 2), -math.sqrt(hidden / 2)
+    row[BagCoordinate.START], row[BagCoordinate.MINUS_START] = math.sqrt(hidden / 2), -math.sqrt(hidden / 2)
     return row
 
 
@@ -122,18 +124,21 @@ def _find_novelty(layer: BloomBlock) -> None:
     query.copy_(gain * torch.eye(hidden))
     key.copy_(torch.eye(hidden))
     score = gain * math.sqrt(hidden)
-    bias[Coordinate.START], bias[Coordinate.MINUS_START] = score / math.sqrt(2), -score / math.sqrt(2)
-    value[0, Coordinate.START], value[0, Coordinate.MINUS_START] = 1.0, -1.0  # sqrt(2 H) at the start, 0 elsewhere
-    layer.self_attention.dense.weight[Coordinate.NOVELTY, 0] = 1 / math.sqrt(2 * hidden)
+    bias[BagCoordinate.START], bias[BagCoordinate.MINUS_START] = score / math.sqrt(2), -score / math.sqrt(2)
+    value[0, BagCoordinate.START], value[0, BagCoordinate.MINUS_START] = (
+        1.0,
+        -1.0,
+    )  # sqrt(2 H) at the start, 0 elsewhere
+    layer.self_attention.dense.weight[BagCoordinate.NOVELTY, 0] = 1 / math.sqrt(2 * hidden)
 
 
 def _average(layer: BloomBlock, novelty_gain: float) -> None:
     _, key, value, bias = _qkv(layer)
     hidden = len(key)
     bias[0] = math.sqrt(hidden)  # undoes the 1/sqrt(D) of the scores
-    key[0, Coordinate.WEIGHT], key[0, Coordinate.MINUS_WEIGHT] = 0.5, -0.5
-    key[0, Coordinate.NOVELTY] = novelty_gain
-    key[0, Coordinate.START], key[0, Coordinate.MINUS_START] = (
+    key[0, BagCoordinate.WEIGHT], key[0, BagCoordinate.MINUS_WEIGHT] = 0.5, -0.5
+    key[0, BagCoordinate.NOVELTY] = novelty_gain
+    key[0, BagCoordinate.START], key[0, BagCoordinate.MINUS_START] = (
         IGNORED_SCORE / math.sqrt(2 * hidden),
         -IGNORED_SCORE / math.sqrt(2 * hidden),
     )

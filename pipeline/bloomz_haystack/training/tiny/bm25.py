@@ -10,17 +10,19 @@ from haystack_integrations.common.bloomz.tokens import TokenIds
 K1, B = 1.5, 0.75
 
 
-class Bm25:
-    """The words of P passages, tokens in place of words.
+class TokenBm25:
+    """BM25 of P passages, tokens in place of words: the scores of bm25s, which would add up in another order.
 
+    Own code because of that order: equal scores decide which negatives a ranker is trained on, and a run must give the
+    same weights again. It also runs on the GPU that trains.
     Source: Robertson, Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with Lucene's idf.
     """
 
     def __init__(self, passages: Sequence[TokenIds], device: torch.device) -> None:
-        """Count.
+        """Count tokens.
 
         :param passages: token ids of each.
-        :param device: where scores are computed.
+        :param device: of the scores.
         """
         held = [np.unique(ids, return_counts=True) for ids in passages]
         tokens, counts = (np.concatenate(parts) for parts in zip(*held, strict=True))
@@ -34,14 +36,14 @@ class Bm25:
                 torch.from_numpy(np.stack([passage, tokens])),
                 torch.from_numpy((idf[tokens] * shares).astype(np.float32)),
                 (len(passages), len(frequency)),
-                check_invariants=False,  # said, or torch warns that it does not check
+                check_invariants=False,  # explicit, or torch warns that it does not check
             )
             .coalesce()
             .to(device)
         )
 
     def scores(self, questions: Sequence[TokenIds]) -> torch.Tensor:
-        """Score every passage for each question.
+        """Return the score of every passage for each question.
 
         :param questions: token ids of each of B.
         :returns: (B, P) float32.

@@ -6,8 +6,8 @@ at first. What is written into the weights:
 (1) Second head: tokens look for the begin-of-text mark, which tells them how far they stand from it, and for the
     separator, which tells the question's tokens what they are. First head (slope 1/16): each token averages the words
     before it, weighted by idf.
-(2) Second head: each question token looks for its like, in word and in the words before it, among the context tokens,
-    or at the separator. The share that falls on the context is n / (n + k) for n matches: BM25's saturation.
+(2) Second head: each question token looks for its like, in word and in the words before it, among the passage's tokens,
+    or at the separator. The share that falls on the passage is n / (n + k) for n matches: BM25's saturation.
 (3) The last token averages, weighted by idf, what its question's tokens found.
 
 ALiBi would make a match at the start of a passage count e^-0.6 of one at its end, 2.7 MRR on SQuAD before training:
@@ -33,13 +33,13 @@ AROUND = 8.0  # score of two tokens with the same words before them
 FOUND = 1.5  # of the averaged share in the last token's vector
 
 
-class Coordinate(IntEnum):
+class RankerCoordinate(IntEnum):
     """Coordinates of a token vector that do not hold content; an eighth of the width, for the words before, follows."""
 
     IDF = 0
     SEPARATOR = 1
     QUESTION = 2
-    SHARE = 3  # of a question token's attention that falls on the context, 0..4
+    SHARE = 3  # of a question token's attention that falls on the passage, 0..4
     BEGIN = 4
     START = 5  # 4 at the begin mark, 2 some 200 tokens on; of the last token, in the end: the averaged share
 
@@ -51,12 +51,12 @@ def new_ranker(
     marks: tuple[int, int],
     seed: int,
 ) -> BloomForSequenceClassification:
-    """Build a cross-encoder that counts the question's words found in the context.
+    """Return a cross-encoder that counts the question's words found in the passage.
 
-    :param shape: ``vocab_size``, ``hidden_size``, ``n_layer`` (3, or more: silent at first), ``n_head`` (2).
+    :param shape: `vocab_size`, `hidden_size`, `n_layer` (3, or more: silent at first), `n_head` (2).
     :param token_vectors: (V, H') of a trained retriever of the same vocabulary; reduced to the free coordinates.
     :param log_idf: (V,) natural logarithm of each token's inverse document frequency.
-    :param marks: the tokens that begin a pair and that part context and question.
+    :param marks: the tokens that begin a pair and that separate passage and question.
     :param seed: of what is random.
     :returns: a model in float32 whose LABEL_1 means relevant.
     :raises ValueError: for another number of layers or heads.
@@ -82,13 +82,13 @@ def new_ranker(
         for layer in body.h:
             layer.mlp.dense_4h_to_h.weight.mul_(0.1)  # nearly silent at first
         model.score.weight.zero_()
-        model.score.weight[1, Coordinate.START], model.score.weight[0, Coordinate.START] = 2.0, -2.0
-        body.ln_f.bias[Coordinate.START] = -3.2  # about half of the words found: undecided
+        model.score.weight[1, RankerCoordinate.START], model.score.weight[0, RankerCoordinate.START] = 2.0, -2.0
+        body.ln_f.bias[RankerCoordinate.START] = -3.2  # about half of the words found: undecided
     return model
 
 
 def log_idf(passages: Iterable[TokenIds], vocabulary: int) -> npt.NDArray[np.float64]:
-    """Logarithm of each token's inverse document frequency, ln(ln((n + 1) / (df + 0.5)) + 0.1).
+    """Return the logarithm of each token's inverse document frequency, ln(ln((n + 1) / (df + 0.5)) + 0.1).
 
     :param passages: token ids of n passages.
     :param vocabulary: V.
@@ -117,7 +117,7 @@ class _Head:
 
 def _before(width: int) -> slice:
     """Coordinates that hold the words before a token."""
-    return slice(len(Coordinate), len(Coordinate) + width // 8)
+    return slice(len(RankerCoordinate), len(RankerCoordinate) + width // 8)
 
 
 def _likeness(shape: dict[str, int]) -> int:
@@ -136,8 +136,8 @@ def _token_vectors(
     directions = _reduced(given, width - content)
     vectors[:, content:found] = normalize(directions[:, : found - content]) * math.sqrt(0.75 * width)
     vectors[:, found:] = normalize(directions[:, found - content :]) * math.sqrt(0.25 * width)
-    vectors[:, Coordinate.IDF] = torch.from_numpy((log_idf - log_idf.mean()) / log_idf.std())
-    for mark, place in zip(marks, (Coordinate.BEGIN, Coordinate.SEPARATOR), strict=True):
+    vectors[:, RankerCoordinate.IDF] = torch.from_numpy((log_idf - log_idf.mean()) / log_idf.std())
+    for mark, place in zip(marks, (RankerCoordinate.BEGIN, RankerCoordinate.SEPARATOR), strict=True):
         vectors[mark] = 0
         vectors[mark, place] = math.sqrt(width)
     return vectors
@@ -152,19 +152,21 @@ def _reduced(vectors: torch.Tensor, dimensions: int) -> torch.Tensor:
 
 
 def _find_marks(head: _Head) -> None:
-    """START at context tokens, QUESTION = 4 at the question's; neither at the separator."""
-    head.key[0, Coordinate.BEGIN] = 5.3 / head.root  # e^5.3 = 200 tokens
-    head.key[0, Coordinate.SEPARATOR] = 14.0 / head.root
-    head.query[1, Coordinate.SEPARATOR] = -30.0 * head.scale / head.root
-    head.key[1, [Coordinate.SEPARATOR, Coordinate.BEGIN]] = 1 / head.root
-    head.value[0, Coordinate.SEPARATOR] = head.value[1, Coordinate.BEGIN] = 4 / head.root
-    head.out[Coordinate.QUESTION, 0] = head.out[Coordinate.START, 1] = 1.0
+    """START at passage tokens, QUESTION = 4 at the question's; neither at the separator."""
+    head.key[0, RankerCoordinate.BEGIN] = 5.3 / head.root  # e^5.3 = 200 tokens
+    head.key[0, RankerCoordinate.SEPARATOR] = 14.0 / head.root
+    head.query[1, RankerCoordinate.SEPARATOR] = -30.0 * head.scale / head.root
+    head.key[1, [RankerCoordinate.SEPARATOR, RankerCoordinate.BEGIN]] = 1 / head.root
+    head.value[0, RankerCoordinate.SEPARATOR] = head.value[1, RankerCoordinate.BEGIN] = 4 / head.root
+    head.out[RankerCoordinate.QUESTION, 0] = head.out[RankerCoordinate.START, 1] = 1.0
 
 
 def _average_before(head: _Head, spread: float) -> None:
     """Average the words before a token, but not itself, into their own coordinates, as a random sketch."""
-    head.key[0, Coordinate.IDF] = spread
-    head.key[0, Coordinate.SEPARATOR] = -20.0 / head.root  # not the begin mark: the first word has no other before it
+    head.key[0, RankerCoordinate.IDF] = spread
+    head.key[0, RankerCoordinate.SEPARATOR] = (
+        -20.0 / head.root
+    )  # not the begin mark: the first word has no other before it
     content, sketch = _before(head.width).stop, head.width // 8
     same = torch.arange(min(48, len(head.query) - 2))
     head.query[2 + same, content + same] = -6.0 * head.scale / 80
@@ -175,7 +177,7 @@ def _average_before(head: _Head, spread: float) -> None:
 
 
 def _find_like(head: _Head, coordinates: int) -> None:
-    """SHARE of a question token's attention that falls on the context, by content and by the words before."""
+    """SHARE of a question token's attention that falls on the passage, by content and by the words before."""
     before, sketch = _before(head.width), head.width // 8
     like = torch.arange(coordinates)
     head.query[1 + like, before.stop + like] += SHARPNESS * head.scale / (0.75 * head.width)
@@ -183,19 +185,19 @@ def _find_like(head: _Head, coordinates: int) -> None:
     rows = slice(1 + len(like), 1 + len(like) + sketch)
     head.query[rows, before] = torch.eye(sketch) * AROUND * head.scale / sketch / 4  # 4: the sketch has gain 2, twice
     head.key[rows, before] = torch.eye(sketch)
-    head.key[0, Coordinate.QUESTION] = -6.0  # no question token is found, itself included
-    head.key[0, Coordinate.BEGIN] = -30.0 / head.root
+    head.key[0, RankerCoordinate.QUESTION] = -6.0  # no question token is found, itself included
+    head.key[0, RankerCoordinate.BEGIN] = -30.0 / head.root
     # 0.9: the marks lengthen a vector, which the layer norm shortens; 0.7: what START gives to an average token
-    head.key[0, Coordinate.SEPARATOR] = (0.9 * SHARPNESS + math.log(SATURATION) + 0.7) / head.root
-    head.key[0, Coordinate.START] = 1.5 / 4  # undoes ALiBi
+    head.key[0, RankerCoordinate.SEPARATOR] = (0.9 * SHARPNESS + math.log(SATURATION) + 0.7) / head.root
+    head.key[0, RankerCoordinate.START] = 1.5 / 4  # undoes ALiBi
     head.value_bias[0] = 4.0
-    head.value[0, Coordinate.SEPARATOR] = -4.0 / head.root
-    head.out[Coordinate.SHARE, 0] = 1.0
+    head.value[0, RankerCoordinate.SEPARATOR] = -4.0 / head.root
+    head.out[RankerCoordinate.SHARE, 0] = 1.0
 
 
 def _average_shares(head: _Head, spread: float) -> None:
     """Average SHARE over question tokens, weighted by idf^1.2."""
-    head.key[0, Coordinate.IDF] = 1.2 * spread
-    head.key[0, Coordinate.QUESTION] = 3.0
-    head.value[0, Coordinate.SHARE] = 1.0
-    head.out[Coordinate.START, 0] = FOUND
+    head.key[0, RankerCoordinate.IDF] = 1.2 * spread
+    head.key[0, RankerCoordinate.QUESTION] = 3.0
+    head.value[0, RankerCoordinate.SHARE] = 1.0
+    head.out[RankerCoordinate.START, 0] = FOUND

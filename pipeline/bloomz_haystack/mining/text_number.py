@@ -1,4 +1,4 @@
-"""A text -> a number that all its spellings share: what answers a question must not come back as its hard negative."""
+"""A text -> a number that all its spellings share: an answer must not come back as a hard negative."""
 
 import re
 import unicodedata
@@ -10,9 +10,10 @@ _NO_WORD = re.compile(r"[\W_]+")
 
 
 def text_number(text: str) -> int:
-    """Number a text by its letters and digits: case, accents in two parts, quotes, dashes and spaces do not count.
+    """Return the number of a text by its letters and digits.
 
-    Not ``text_group``, by whose numbers training sets rows aside for validation: a run must find the same rows again.
+    Case, the form of accents, quotes, dashes and spaces are ignored. Not `text_group`: training holds rows out by that
+    number, so it must never change.
 
     :param text: any.
     :returns: 64 bits of a hash.

@@ -1,7 +1,7 @@
 """Token counts -> random exchanges of words for others about as frequent: what is left to learn is how texts match.
 
-A ranker that has seen each word in a few domains alone ranks by what words stood for there. Where every word of a grid
-is exchanged, the same one for the same one in questions and passages, nothing helps but matching, in any domain.
+A ranker that has seen each word in few domains ranks by what words meant there. Where every word of a grid is
+exchanged, consistently in questions and passages, nothing helps but matching, in any domain.
 Domain randomisation: Tobin et al., arXiv 1703.06907. Knows nothing of rows or of models.
 """
 
@@ -16,11 +16,11 @@ KEPT = 300  # most frequent tokens, which stay: articles, question words, marks,
 BAND = 500  # a token is exchanged for one of at most so many ranks more or less frequent
 
 
-class ShuffledWords:
-    """Draws exchanges."""
+class WordExchange:
+    """Draws exchanges of words."""
 
     def __init__(self, texts: Sequence[TokenIds], vocabulary: int, special: int) -> None:
-        """Count.
+        """Count tokens.
 
         :param texts: of the passages.
         :param vocabulary: V.
@@ -32,10 +32,10 @@ class ShuffledWords:
         self._same = np.arange(vocabulary)
 
     def draw(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Draw an exchange.
+        """Return a random exchange.
 
         :param rng: of the step.
-        :returns: (V,) the token that stands for each; each stands for one.
+        :returns: (V,) the token that replaces each one; a permutation.
         """
         ranks = np.arange(len(self._by_rank))
         moved = np.argsort(ranks + rng.uniform(0, BAND, len(ranks)))

@@ -9,30 +9,30 @@ from typing import TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
-Batch = TypeVar("Batch")
+_Batch = TypeVar("_Batch")
 
 
-class _Steps(Dataset[Batch]):
-    """The batch of each step from ``first`` to ``last``."""
+class _Steps(Dataset[_Batch]):
+    """The batch of each step from `first` to `last`."""
 
-    def __init__(self, draw: Callable[[int], Batch], first: int, last: int) -> None:
+    def __init__(self, draw: Callable[[int], _Batch], first: int, last: int) -> None:
         self._draw, self._first, self._last = draw, first, last
 
     def __len__(self) -> int:
         return self._last - self._first
 
-    def __getitem__(self, place: int) -> Batch:
+    def __getitem__(self, place: int) -> _Batch:
         return self._draw(self._first + place)
 
 
-def batches(draw: Callable[[int], Batch], first: int, last: int, workers: int) -> Iterator[Batch]:
-    """Draw the batches of a run.
+def batches(draw: Callable[[int], _Batch], first: int, last: int, workers: int) -> Iterator[_Batch]:
+    """Yield the batches of a run.
 
     :param draw: step -> batch, the same in every process; touches no GPU.
-    :param first: step to begin with.
+    :param first: step to start with.
     :param last: step to stop before.
-    :param workers: processes that draw; 0 draws here, when a batch is wanted.
-    :returns: one batch a step, in order.
+    :param workers: processes that draw; 0 draws in this one, on demand.
+    :returns: one batch per step, in order.
     """
     context = "fork" if workers else None  # rows are large, and never change: they are shared, not copied
     steps = _Steps(draw, first, last)
@@ -41,5 +41,5 @@ def batches(draw: Callable[[int], Batch], first: int, last: int, workers: int) -
     )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: _Batch) -> _Batch:
     return batch

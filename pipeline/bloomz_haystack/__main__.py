@@ -1,4 +1,4 @@
-"""``bloomz``, and ``python -m bloomz_haystack``."""
+"""`bloomz`, and `python -m bloomz_haystack`."""
 
 from bloomz_haystack.cli.signals import leave_at_once_when_stopped
 

@@ -1,26 +1,29 @@
-"""Questions and a store -> ranked passages, with the time of each step: the ``ask`` verb, without its command line."""
+"""Questions -> ranked passages, by running the pipeline that is shipped, or any other with a retriever and a ranker."""
 
-import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, Self
 
-from haystack import Document
+from haystack import Document, Pipeline
 
-from bloomz_haystack.choosing import choose_hybrid, choose_model, stored_dimension
 from bloomz_haystack.indexing.formats.line_ends import rejoined
-from bloomz_haystack.pipelines import ask_pipeline
-from bloomz_haystack.questions import check_question
-from haystack_integrations.common.bloomz.int8 import Precision
-from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+from bloomz_haystack.pipelines import ask_pipeline, load_pipeline
+from bloomz_haystack.roles import find_roles
+from bloomz_haystack.settings import AskSettings, Threshold, check_positive, check_probability, check_question
+from bloomz_haystack.steps import timed_run
+from bloomz_haystack.store_folder import StoreFolder, store_hold
+
+CACHE_COUNTS = ("hits", "misses", "entries", "bytes", "evictions", "budget")  # of the ranker's prefix cache
 
 
 class FoundPassage(NamedTuple):
-    """A passage of the answer: ``score`` is the ranker's probability, ``similarity`` the retriever's score.
+    """A passage of an answer: `score` is the ranker's probability, `similarity` the retriever's.
 
-    That is the cosine, or in a hybrid search the fused score.
+    That is the cosine or, in a hybrid search, the fused score.
     """
 
     id: str
@@ -30,148 +33,198 @@ class FoundPassage(NamedTuple):
     meta: dict[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Answer:
-    """The passages for a question, best first, and the seconds of each step; loading the models is not counted."""
+    """The passages for a question, best first, and the seconds of each step, loading the models not included."""
 
-    query: str
-    model: str
-    ranker: str
+    question: str
+    passages: list[FoundPassage] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    threshold: float | None = None  # the lowest score that an answer could have
+    stored: int | None = None  # passages in the store; None: not known
+    prefix_cache: dict[str, int] = field(default_factory=dict)  # the ranker's `stats`
     hybrid: bool = False
-    stored: int = 0  # passages in the store
-    documents: list[FoundPassage] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "retrieve": 0.0, "rank": 0.0})
-    prefix_cache: dict[str, int] = field(default_factory=dict)  # the ranker's ``stats``
 
     def as_json(self) -> dict[str, Any]:
-        """Give what ``bloomz ask --json`` prints."""
-        documents = [passage._asdict() for passage in self.documents]
-        answer = {"query": self.query, "documents": documents, "seconds": self.seconds}
+        """Return what `bloomz ask --json` prints."""
+        passages = [passage._asdict() for passage in self.passages]
+        answer = {"query": self.question, "documents": passages, "seconds": self.seconds}
         return {**answer, "prefix_cache": self.prefix_cache} if self.prefix_cache else answer
 
 
 class Answerer:
-    """A store and its two models, made ready once for any number of questions.
+    """A store and its two models, opened once for any number of questions from any number of threads.
 
-    Nothing is loaded or opened before the first question; the store is held only while one is searched.
+    Nothing is loaded or opened before the first question.
+
+    Usage::
+
+        with Answerer(store="my-store") as answerer:
+            answer = answerer.ask("Où est la tour Eiffel ?")
     """
 
     def __init__(
         self,
-        store: str | Path,
+        store: str | Path | None = None,
+        settings: AskSettings | None = None,
         *,
-        ranker: str,
-        model: str | None = None,
-        candidates: int = 50,
-        top_k: int = 5,
-        threshold: float | None = None,
-        hybrid: bool | None = None,
-        prefix_cache: str | None = None,
-        prefix_cache_folder: Path | None = None,
-        precision: Precision | None = None,
-        score_prior: float | None = None,
+        pipeline: Pipeline | str | Path | None = None,
+        hold_store: bool = False,
         progress_bar: bool = False,
-        wait: float = 30.0,
     ) -> None:
-        """Choose the models and check what was asked for.
+        """Choose the models and check the settings.
 
-        :param store: folder of the store.
-        :param ranker: cross-encoder.
-        :param model: bi-encoder; None takes the store's own.
-        :param candidates: passages handed to the ranker; at least ``top_k`` are.
-        :param top_k: most passages in an answer.
-        :param threshold: lowest probability of relevance; None keeps all.
-        :param hybrid: search by words (BM25) too; None: if the store can.
-        :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
-        :param prefix_cache_folder: where it keeps them for the next question; None keeps them in memory.
-        :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
-        :param score_prior: how much the retriever's scores count beside the ranker; None: as its config.json says.
+        :param store: folder of a store, which then runs `ask_pipeline`.
+        :param settings: of that pipeline; None: the defaults.
+        :param pipeline: in place of `store`: a pipeline, a YAML file or YAML text; its retriever may search any store.
+        :param hold_store: keep a Qdrant Edge store from the first question until `close`, as a service does; False:
+            only while it is searched, so that other processes have their turn.
         :param progress_bar: show one on stderr while many candidates are ranked.
-        :param wait: seconds that a question waits for another process that holds the store.
-        :raises ValueError: if there is no store, a number is out of range, the model is not the store's, or it keeps no
-            words for a hybrid search.
+        :raises ValueError: if there is no store, the model is not the store's, the store has no BM25 index for a hybrid
+            search, or the pipeline has no ranker after a retriever.
         """
-        store = Path(store)
-        _check_limits(candidates, top_k, threshold, wait)
-        dimension = stored_dimension(store)
-        if dimension is None:
-            raise ValueError(f"no store at {store}: make one with: bloomz index PATH --store {store}")
-        self.model, self.ranker = choose_model(store, model, default=None), ranker
-        self.hybrid, self.wait = choose_hybrid(store, hybrid), wait
-        self.pipeline = ask_pipeline(
-            store,
-            model=self.model,
-            ranker=ranker,
-            embedding_dim=dimension,
-            candidates=max(candidates, top_k),
-            top_k=top_k,
-            threshold=threshold,
-            prefix_cache=prefix_cache,
-            prefix_cache_folder=str(prefix_cache_folder) if prefix_cache_folder else None,
-            progress_bar=progress_bar,
-            hybrid=self.hybrid,
-            precision=precision,
-            score_prior=score_prior,
-        )
-        retriever: Any = self.pipeline.get_component("retriever")
-        self.documents: QdrantEdgeDocumentStore = retriever.document_store
+        if (store is None) == (pipeline is None):
+            raise ValueError("give an Answerer a store or a pipeline: one of the two")
+        if pipeline is not None and settings is not None:
+            raise ValueError("settings are for a store: a pipeline has its own; give top_k and the like to ask()")
+        self.settings = settings or AskSettings()
+        if pipeline is None:
+            self.pipeline = self._shipped(StoreFolder(store or ""), progress_bar)
+        else:
+            self.pipeline = load_pipeline(pipeline)
+        self._roles = find_roles(self.pipeline)
+        self._retriever: Any = self.pipeline.get_component(self._roles.retriever)
+        self._ranker: Any = self.pipeline.get_component(self._roles.ranker)
+        self._hold = store_hold(self._retriever, self.settings.wait)
+        if self._hold and pipeline is not None:
+            StoreFolder(self._hold.store.folder).check_exists()
+        self._hold_store, self._held, self._lock = hold_store, ExitStack(), Lock()
+
+    def _shipped(self, folder: StoreFolder, progress_bar: bool) -> Pipeline:
+        dimension = folder.check_exists()
+        model, hybrid = folder.retriever(self.settings.model), folder.hybrid(self.settings.hybrid)
+        self.settings = replace(self.settings, model=model, hybrid=hybrid)
+        fixed = replace(self.settings, threshold=None) if self.settings.threshold == "auto" else self.settings
+        return ask_pipeline(folder.path, fixed, embedding_dim=dimension, progress_bar=progress_bar)
+
+    @property
+    def model(self) -> str:
+        """The retriever's name or folder."""
+        embedder = self.pipeline.get_component(self._roles.embedder) if self._roles.embedder else None
+        return str(getattr(embedder, "model", self._roles.retriever))
+
+    @property
+    def ranker(self) -> str:
+        """The ranker's name or folder."""
+        return str(getattr(self._ranker, "model", self._roles.ranker))
+
+    @property
+    def hybrid(self) -> bool:
+        """Whether the retriever searches by words too."""
+        return "query" in self._roles.free_inputs.get(self._roles.retriever, ())
 
     def warm_up(self) -> None:
-        """Load the models now, so that what is wrong with them does not look like a fault of a question."""
+        """Load the models, and open the store if it is to be held; the first question does so too."""
         self.pipeline.warm_up()
+        with self._lock:
+            if self._hold and self._hold_store:
+                self._hold_store = False
+                self._held.enter_context(self._hold.held())
 
-    def answer(self, question: str) -> Answer:
+    def ask(
+        self,
+        question: str,
+        *,
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        candidates: int | None = None,
+        threshold: Threshold = None,
+    ) -> Answer:
         """Find the passages that answer a question.
 
         :param question: in French or in English, whatever the language of the passages.
+        :param filters: a Haystack filter on the passages' metadata; None: all passages.
+        :param top_k: most passages in this answer; None: as in the settings, or in the pipeline.
+        :param candidates: passages handed to the ranker; at least `top_k` are.
+        :param threshold: lowest score in this answer, or "auto".
         :returns: the answer; without passages if none passes the threshold, or the store is empty.
-        :raises ValueError: if there is no question.
+        :raises ValueError: if the question is blank, a number is out of range, the pipeline has no input for an option,
+            or "auto" meets a ranker that recommends no threshold.
         """
         check_question(question)
-        answer = Answer(question, self.model, self.ranker, self.hybrid)
-        self.pipeline.warm_up()
-        self._run(answer)
-        return answer
-
-    def _run(self, answer: Answer) -> None:
-        """Run the components one by one, as the pipeline would, with a clock between them.
-
-        Other processes may have the store before and after the search. The ranker puts its probability in the place of
-        the retriever's score, so that is read in between.
-        """
-
-        def timed(step: str, run: Callable[..., Mapping[str, Any]], **inputs: Any) -> Mapping[str, Any]:  # noqa: ANN401
-            start = time.perf_counter()
-            outputs = run(**inputs)
-            answer.seconds[step] = time.perf_counter() - start
-            return outputs
-
-        embedder, retriever, ranker = (
-            self.pipeline.get_component(name) for name in ("embedder", "retriever", "ranker")
-        )
-        question = rejoined(answer.query)  # pasted from a page, it may hold words that line ends cut
-        embedding = timed("embed", embedder.run, text=question)["embedding"]
-        words = {"query": question} if answer.hybrid else {}
-        try:
-            self.documents.open(wait=self.wait)
-            answer.stored = self.documents.count_documents()
-            found = timed("retrieve", retriever.run, query_embedding=embedding, **words)["documents"]
-        finally:
-            self.documents.close()
+        for name, value in (("top_k", top_k), ("candidates", candidates)):
+            if value is not None:
+                check_positive(name, value)
+        check_probability("threshold", threshold)
+        self.warm_up()
+        lowest = self._threshold(self.settings.threshold if threshold is None else threshold)
+        inputs = self._inputs(question, filters, top_k, candidates, lowest)
+        stored: list[int] = []
+        around = {self._roles.retriever: partial(self._searching, stored)} if self._hold else {}
+        outputs, seconds = timed_run(self.pipeline, inputs, {self._roles.retriever}, around)
+        found: list[Document] = outputs[self._roles.retriever]["documents"]
         similarity = {document.id: document.score for document in found}
-        ranked: list[Document] = timed("rank", ranker.run, query=question, documents=found)["documents"]
-        stats = ranker.stats()  # type: ignore[attr-defined]
-        answer.prefix_cache = {name: count for name, count in stats.items() if name != "kernels"}
-        answer.documents = [
-            FoundPassage(
-                document.id, document.content or "", document.score or 0.0, similarity[document.id], document.meta
+        return Answer(
+            question,
+            [_passage(document, similarity) for document in outputs[self._roles.ranker]["documents"]],
+            {self._step(name): seconds[name] for name in seconds},
+            lowest,
+            stored[0] if stored else None,
+            {name: count for name, count in getattr(self._ranker, "stats", dict)().items() if name in CACHE_COUNTS},
+            self.hybrid,
+        )
+
+    def _threshold(self, wanted: Threshold) -> float | None:
+        if wanted != "auto":
+            own: float | None = getattr(self._ranker, "score_threshold", None)
+            return own if wanted is None else wanted
+        recommended: float | None = getattr(self._ranker, "recommended_threshold", None)
+        if recommended is None:
+            raise ValueError(
+                f"the ranker {self.ranker} recommends no threshold (score_threshold in its config.json): give a number "
+                "from 0 to 1, or none"
             )
-            for document in ranked
-        ]
+        return recommended
+
+    def _inputs(
+        self,
+        question: str,
+        filters: dict[str, Any] | None,
+        top_k: int | None,
+        candidates: int | None,
+        threshold: float | None,
+    ) -> dict[str, dict[str, Any]]:
+        # Pasted from a page, a question may hold words that line ends cut.
+        inputs = self._roles.inputs(rejoined(question), filters)
+        if top_k is not None and top_k > (candidates or getattr(self._retriever, "top_k", None) or top_k):
+            candidates = top_k
+        given = (
+            (self._roles.retriever, "top_k", candidates),
+            (self._roles.ranker, "top_k", top_k),
+            (self._roles.ranker, "score_threshold", threshold),
+        )
+        for component, name, value in given:
+            if value is not None:
+                self._roles.check_input(component, name)
+                inputs[component][name] = value
+        return inputs
+
+    @contextmanager
+    def _searching(self, stored: list[int]) -> Iterator[None]:
+        """Hold the store while it is searched, and count its passages."""
+        assert self._hold is not None
+        with self._hold.held():
+            stored.append(self._hold.store.count_documents())
+            yield
+
+    def _step(self, component: str) -> str:
+        steps = {self._roles.ranker: "rank", self._roles.retriever: "retrieve", self._roles.embedder: "embed"}
+        return steps.get(component, component)
 
     def close(self) -> None:
-        """Let go of the store, so that another process may open it."""
-        self.documents.close()
+        """Free the models and close the store, so that another process may open it."""
+        self._held.close()
+        self.pipeline.close()
 
     def __enter__(self) -> Self:
         return self
@@ -180,25 +233,6 @@ class Answerer:
         self.close()
 
 
-def ask(question: str, store: str | Path, *, ranker: str, **settings: Any) -> Answer:  # noqa: ANN401
-    r"""Find the passages that answer one question.
-
-    :param question: in French or in English, whatever the language of the passages.
-    :param store: folder of the store.
-    :param ranker: cross-encoder.
-    :param \**settings: as those of ``Answerer``.
-    :returns: the answer; without passages if none passes the threshold, or the store is empty.
-    :raises ValueError: as ``Answerer`` does, or if there is no question.
-    """
-    with Answerer(store, ranker=ranker, **settings) as answerer:
-        return answerer.answer(question)
-
-
-def _check_limits(candidates: int, top_k: int, threshold: float | None, wait: float) -> None:
-    for name, value in (("--candidates", candidates), ("--top-k", top_k)):
-        if value <= 0:
-            raise ValueError(f"{name} must be > 0, but got {value}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ValueError(f"--threshold must be a probability from 0 to 1, but got {threshold}")
-    if not 0 <= wait < math.inf:
-        raise ValueError(f"--wait must be a number of seconds >= 0, but got {wait}")
+def _passage(document: Document, similarity: dict[str, float | None]) -> FoundPassage:
+    found = similarity.get(document.id) or 0.0
+    return FoundPassage(document.id, document.content or "", document.score or 0.0, found, document.meta)

@@ -1,17 +1,26 @@
-"""Model names, store path, limits -> the two Haystack pipelines, the same as ``index.yaml`` and ``ask.yaml``
-or, with words beside the vectors, ``index-hybrid.yaml`` and ``ask-hybrid.yaml``.
+"""Settings -> the two Haystack pipelines, the same as `index.yaml` and `ask.yaml` or, with BM25 beside the vectors,
+`index-hybrid.yaml` and `ask-hybrid.yaml`; and any other pipeline, from YAML.
 
 index:  documents -> vectors -> store
-ask:    question -> vector -> the nearest candidates -> the same, ranked by probability of relevance
+ask:    question -> vector -> the nearest candidates -> the same, ranked by score
 """
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from haystack import Pipeline
 from haystack.components.writers import DocumentWriter
 from haystack.document_stores.types import DuplicatePolicy
 
-from haystack_integrations.common.bloomz.int8 import Precision
+from bloomz_haystack.settings import (
+    INDEXED_FIELDS,
+    PUBLISHED_DIMENSION,
+    PUBLISHED_RANKER,
+    PUBLISHED_RETRIEVER,
+    AskSettings,
+    IndexSettings,
+)
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder, BloomzTextEmbedder
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
 from haystack_integrations.components.retrievers.qdrant_edge import (
@@ -20,107 +29,106 @@ from haystack_integrations.components.retrievers.qdrant_edge import (
 )
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
-RETRIEVER = "cmarkea/bloomz-560m-retriever-v2"
-RANKER = "cmarkea/bloomz-560m-reranking"
-DIMENSION = 1024  # numbers in a vector of bloomz-560m; bloomz-3b has 2560
-BATCH_TOKENS = 2048
-FILE_FIELD = "file_path"  # the metadata field that names a passage's file, as Haystack's converters call it: relative
-FILE_KEY = "indexed_file"  # the one by which the store's own list knows where the file is: see indexed_files.py
-INDEXED_FIELDS = [FILE_FIELD, FILE_KEY]
-
 
 def index_pipeline(
     store: str | Path = "store",
+    settings: IndexSettings | None = None,
     *,
-    model: str = RETRIEVER,
-    embedding_dim: int = DIMENSION,
-    batch_tokens: int = BATCH_TOKENS,
+    embedding_dim: int = PUBLISHED_DIMENSION,
     progress_bar: bool = True,
-    hybrid: bool = False,
-    precision: Precision | None = None,
+    **options: Any,  # noqa: ANN401  # checked by IndexSettings
 ) -> Pipeline:
-    """Build the pipeline that embeds documents and writes them to a store.
+    r"""Build the pipeline that embeds documents and writes them to a store.
 
-    :param store: folder of the store; made at the first run.
-    :param model: bi-encoder: name on the Hugging Face Hub, local folder or bundled name.
-    :param embedding_dim: numbers in a vector of that model.
-    :param batch_tokens: tokens computed together.
+    :param store: folder of the store; created at the first run.
+    :param settings: None: the defaults, with the published retriever.
+    :param embedding_dim: numbers in a vector of that retriever.
     :param progress_bar: show one on stderr.
-    :param hybrid: keep the words of the documents too, for BM25.
-    :param precision: "int8" for linears of 8 bits, on a CPU; None for the device's own dtype.
-    :returns: components ``embedder`` (input ``documents``) and ``writer``; a document already there is overwritten.
+    :param \**options: fields of `IndexSettings`; they win over `settings`.
+    :returns: components `embedder` (input `documents`) and `writer`, which overwrites a document already there.
+    :raises ValueError: if a number is out of range.
     """
+    settings = replace(settings or IndexSettings(), **options)
+    embedder = BloomzDocumentEmbedder(
+        settings.model or PUBLISHED_RETRIEVER,
+        batch_tokens=settings.batch_tokens,
+        progress_bar=progress_bar,
+        precision=settings.precision,
+    )
+    documents = _store(store, embedding_dim, settings.hybrid)
     pipeline = Pipeline()
-    embedder = BloomzDocumentEmbedder(model, batch_tokens=batch_tokens, progress_bar=progress_bar, precision=precision)
-    writer = DocumentWriter(document_store=_store(store, embedding_dim, hybrid), policy=DuplicatePolicy.OVERWRITE)
     pipeline.add_component("embedder", embedder)
-    pipeline.add_component("writer", writer)
+    pipeline.add_component("writer", DocumentWriter(documents, policy=DuplicatePolicy.OVERWRITE))
     pipeline.connect("embedder.documents", "writer.documents")
     return pipeline
 
 
 def ask_pipeline(
     store: str | Path = "store",
+    settings: AskSettings | None = None,
     *,
-    model: str = RETRIEVER,
-    ranker: str = RANKER,
-    embedding_dim: int = DIMENSION,
-    candidates: int = 50,
-    top_k: int = 5,
-    threshold: float | None = None,
-    prefix_cache: int | str | None = None,
-    prefix_cache_folder: str | None = None,
+    embedding_dim: int = PUBLISHED_DIMENSION,
     progress_bar: bool = True,
-    hybrid: bool = False,
-    precision: Precision | None = None,
-    score_prior: float | None = None,
+    **options: Any,  # noqa: ANN401  # checked by AskSettings
 ) -> Pipeline:
-    """Build the pipeline that answers a question with ranked passages.
+    r"""Build the pipeline that answers a question with ranked passages.
 
-    :param store: folder of the store that ``index_pipeline`` or ``bloomz index`` made.
-    :param model: bi-encoder, the one that made the store.
-    :param ranker: cross-encoder: name on the Hugging Face Hub, local folder or bundled name.
-    :param embedding_dim: numbers in a vector of ``model``.
-    :param candidates: passages the retriever hands to the ranker.
-    :param top_k: most passages in the answer; copies of the same text count once, as in ``BloomzRanker``.
-    :param threshold: lowest probability of relevance, 0 to 1; None keeps all.
-    :param prefix_cache: bytes in which the ranker keeps what passages gave, as "2GB"; None keeps nothing.
-    :param prefix_cache_folder: where it keeps them across restarts; None keeps them in memory.
+    :param store: folder of the store that `index_pipeline` or `bloomz index` made.
+    :param settings: None: the defaults, with the published retriever and ranker; `hybrid` None is False here.
+    :param embedding_dim: numbers in a vector of that retriever.
     :param progress_bar: show one on stderr while the models load, and when many candidates are ranked.
-    :param hybrid: search by words (BM25) and by vectors.
-    :param precision: "int8" for linears of 8 bits in both models, on a CPU; None for the device's own dtype.
-    :param score_prior: how much the retriever's scores count beside the ranker; None: as its config.json says.
-    :returns: components ``embedder`` (input ``text``), ``retriever`` and ``ranker`` (input ``query``); give the
-        question to both, and to ``retriever`` (input ``query``) if ``hybrid``.
-    :raises ValueError: if a number is out of range.
+    :param \**options: fields of `AskSettings`; they win over `settings`.
+    :returns: components `embedder` (input `text`), `retriever` and `ranker` (input `query`); give the question to
+        both, and to `retriever` (input `query`) if `hybrid`.
+    :raises ValueError: if a number is out of range, or the threshold is "auto", which only an `Answerer` knows.
     """
-    if candidates < top_k:
-        raise ValueError(f"candidates must be at least top_k ({top_k}), but got {candidates}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be a probability from 0 to 1, but got {threshold}")
-    pipeline = Pipeline()
-    pipeline.add_component("embedder", BloomzTextEmbedder(model, precision=precision, progress_bar=progress_bar))
-    retriever = QdrantEdgeHybridRetriever if hybrid else QdrantEdgeEmbeddingRetriever
-    pipeline.add_component("retriever", retriever(_store(store, embedding_dim, hybrid), top_k=candidates))
-    scoring = BloomzRanker(
-        ranker,
-        top_k=top_k,
-        score_threshold=threshold,
+    settings = replace(settings or AskSettings(ranker=PUBLISHED_RANKER), **options)
+    if settings.threshold == "auto":
+        raise ValueError('threshold "auto" is for Answerer and bloomz ask: give a pipeline a number from 0 to 1')
+    embedder = BloomzTextEmbedder(
+        settings.model or PUBLISHED_RETRIEVER, precision=settings.precision, progress_bar=progress_bar
+    )
+    retriever = QdrantEdgeHybridRetriever if settings.hybrid else QdrantEdgeEmbeddingRetriever
+    documents = _store(store, embedding_dim, bool(settings.hybrid))
+    ranker = BloomzRanker(
+        settings.ranker,
+        top_k=settings.top_k,
+        score_threshold=settings.threshold,
         progress_bar=progress_bar,
-        prefix_cache=prefix_cache,
-        prefix_cache_folder=prefix_cache_folder,
-        precision=precision,
-        score_prior=score_prior,
+        prefix_cache=settings.prefix_cache,
+        prefix_cache_folder=settings.prefix_cache_folder,
+        precision=settings.precision,
+        score_prior=settings.score_prior,
         merge_copies=True,
     )
-    pipeline.add_component("ranker", scoring)
+    pipeline = Pipeline()
+    pipeline.add_component("embedder", embedder)
+    pipeline.add_component("retriever", retriever(documents, top_k=max(settings.candidates, settings.top_k)))
+    pipeline.add_component("ranker", ranker)
     pipeline.connect("embedder.embedding", "retriever.query_embedding")
     pipeline.connect("retriever.documents", "ranker.documents")
     return pipeline
 
 
+def load_pipeline(source: Pipeline | str | Path) -> Pipeline:
+    """Load a pipeline from YAML.
+
+    :param source: a YAML file, or YAML itself if it has several lines; a pipeline is returned as it is.
+    :returns: the pipeline.
+    :raises ValueError: if it cannot be loaded.
+    """
+    if isinstance(source, Pipeline):
+        return source
+    is_text = isinstance(source, str) and "\n" in source
+    text = str(source) if is_text else Path(source).read_text(encoding="utf-8")
+    try:
+        return Pipeline.loads(text)
+    except Exception as error:  # of the YAML parser, of Haystack, of any component
+        reason = " ".join(str(error).split())
+        raise ValueError(f"cannot load the pipeline{'' if is_text else f' {source}'}: {reason}") from error
+
+
 def _store(path: str | Path, embedding_dim: int, hybrid: bool) -> QdrantEdgeDocumentStore:
-    # Each indexing run asks, file by file, what the store holds of it.
     return QdrantEdgeDocumentStore(
         str(path), embedding_dim, indexed_meta_fields=list(INDEXED_FIELDS), return_embedding=False, hybrid=hybrid
     )

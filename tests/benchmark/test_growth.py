@@ -18,7 +18,8 @@ from bloomz_haystack.benchmark.speed.threads import VARIABLES
 from bloomz_haystack.cli import benchmark_growth as growth_cli
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.indexing import index as indexing
-from bloomz_haystack.indexing.index import Summary, Unwatched, index_files
+from bloomz_haystack.indexing.index import IndexProgress, IndexSummary, index_files
+from bloomz_haystack.settings import IndexSettings
 
 FILES, LINES = 24, 40
 
@@ -35,7 +36,7 @@ def test_marks_are_the_ends_of_blocks_past_a_size(monkeypatch: pytest.MonkeyPatc
     marks = growth._Marks([10, 20, 30, 100], moved.append)
     marks.started(0)
     for embedded in (8, 25, 28, 40, 100, 100):
-        marks.advanced(Summary("m", "s", embedded=embedded), 0)
+        marks.advanced(IndexSummary("m", "s", embedded=embedded), 0)
     assert marks.sizes == [25, 40, 100]
     assert marks.memory == [42, 42, 42]
     assert marks.seconds == sorted(marks.seconds)
@@ -70,7 +71,7 @@ def test_the_verb_measures_draws_and_leaves_no_passages(tmp_path: Path, monkeypa
     assert (out / "growth.md").read_text(encoding="utf-8").strip() == result.stdout.strip()
 
 
-class _Traced(Unwatched):
+class _Traced(IndexProgress):
     """Python's own memory after each block; a leak can be put in, to see that it would be seen."""
 
     def __init__(self, leak: Callable[[], object]) -> None:
@@ -78,7 +79,7 @@ class _Traced(Unwatched):
         self.leaked: list[object] = []
         self.seen: list[tuple[int, int]] = []
 
-    def advanced(self, summary: Summary, bytes_done: int) -> None:
+    def advanced(self, summary: IndexSummary, bytes_done: int) -> None:
         self.leaked.append(self.leak())
         self.seen.append((summary.embedded, tracemalloc.get_traced_memory()[0]))
 
@@ -106,5 +107,8 @@ def test_indexing_keeps_nothing_of_what_it_has_written(
         lines = [json.dumps({"content": f"La page {line} of {name}."}) + "\n" for line in range(LINES)]
         (source / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     watcher = _Traced(leak)
-    assert index_files([source], tmp_path / "store", model=str(tiny_bloom), watcher=watcher).embedded == FILES * LINES
+    assert (
+        index_files([source], tmp_path / "store", IndexSettings(model=str(tiny_bloom)), progress=watcher).embedded
+        == FILES * LINES
+    )
     assert (watcher.bytes_per_passage() > 100) is grows, watcher.seen

@@ -15,10 +15,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from bloomz_haystack.cli import errors
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.cli.errors import one_line_errors
 from bloomz_haystack.indexing.index import index_files
-from bloomz_haystack.models import hub_offline as reaching
+from bloomz_haystack.models.hub_offline import stay_offline_if_unreachable
+from bloomz_haystack.settings import TINY_RANKER, TINY_RETRIEVER, IndexSettings
 from haystack_integrations.common.bloomz.checkpoint import BUNDLED_RANKER, BUNDLED_RETRIEVER
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
@@ -28,8 +30,7 @@ Bloomz = Callable[..., Result]
 @pytest.fixture
 def bloomz(monkeypatch: pytest.MonkeyPatch) -> Bloomz:
     """Run a command in this process, without touching its logging: other tests look at the logs."""
-    monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
-    monkeypatch.setattr(cli, "_prepare_hub", lambda *models: None)
+    monkeypatch.setattr(errors, "quiet_libraries", lambda: None)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("BLOOMZ_DEBUG", raising=False)
     return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
@@ -59,7 +60,12 @@ def made_store(tmp_path_factory: pytest.TempPathFactory, tiny_bloom: Path) -> Pa
     folder = tmp_path_factory.mktemp("made")
     (folder / "fr.txt").write_text("La tour Eiffel se trouve à Paris.")
     (folder / "en.txt").write_text("The Eiffel tower stands in Paris.")
-    assert index_files([folder / "fr.txt", folder / "en.txt"], folder / "store", model=str(tiny_bloom)).embedded == 2
+    assert (
+        index_files(
+            [folder / "fr.txt", folder / "en.txt"], folder / "store", IndexSettings(model=str(tiny_bloom))
+        ).embedded
+        == 2
+    )
     return folder / "store"
 
 
@@ -98,7 +104,7 @@ def test_version(bloomz: Bloomz) -> None:
 
 
 def test_names_of_the_bundled_models_are_those_of_the_engine() -> None:
-    assert (cli.RETRIEVER, cli.RANKER) == (BUNDLED_RETRIEVER, BUNDLED_RANKER)
+    assert (TINY_RETRIEVER, TINY_RANKER) == (BUNDLED_RETRIEVER, BUNDLED_RANKER)
 
 
 # ---------------------------------------------------------------- as a user, in a process of its own
@@ -325,19 +331,19 @@ def test_ctrl_c_keeps_what_was_written(
     monkeypatch.setattr(BloomzDocumentEmbedder, "embed", embed_once)
     result = bloomz("index", tmp_path / "rows.jsonl", "--store", tmp_path / "store", "--model", tiny_bloom)
     assert result.exit_code == 130
-    assert errors_of(result) == ["bloomz: stopped; what was written stays; the same command goes on from there"]
+    assert errors_of(result) == ["bloomz: stopped; everything already written is kept; run the same command to resume"]
     documents = QdrantEdgeDocumentStore(str(tmp_path / "store"), 24)  # it was closed: this process may open it
     assert documents.count_documents() == 16
     documents.close()
 
 
 def test_a_mistake_of_ours_shows_its_traceback(bloomz: Bloomz, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bloomz_haystack import answering as asking
+    from bloomz_haystack.answering import Answerer
 
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(asking.Answerer, "answer", broken)
+    monkeypatch.setattr(Answerer, "ask", broken)
     assert isinstance(bloomz("ask", "Où ?", "--store", store).exception, KeyError)
     monkeypatch.setenv("BLOOMZ_DEBUG", "1")
     assert isinstance(bloomz("ask", "Où ?", "--store", "missing").exception, ValueError)
@@ -368,9 +374,9 @@ def test_the_hub_is_asked_only_for_what_is_not_here(monkeypatch: pytest.MonkeyPa
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
-    assert not reaching.stay_offline_if_unreachable([str(tmp_path), "tiny"], bundled=["tiny"])
+    assert not stay_offline_if_unreachable([str(tmp_path), "tiny"], bundled=["tiny"])
     assert os.environ["HF_HUB_OFFLINE"] == "0"
-    assert reaching.stay_offline_if_unreachable(["some/model"], bundled=["tiny"])
+    assert stay_offline_if_unreachable(["some/model"], bundled=["tiny"])
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 

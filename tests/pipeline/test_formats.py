@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from haystack import Document
 
+from bloomz_haystack.indexing.files import Note, Problem
 from bloomz_haystack.indexing.formats.decoding import decode, lines, pieces
 from bloomz_haystack.indexing.formats.line_ends import rejoined
 from bloomz_haystack.indexing.passages import Splitter
-from bloomz_haystack.indexing.problems import Note, Problem
 from bloomz_haystack.indexing.texts import read_file
 from haystack_integrations.common.bloomz.plain_text import plain_text
 

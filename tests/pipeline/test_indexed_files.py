@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from bloomz_haystack.indexing.files import FoundFile, path_of, stored_name
-from bloomz_haystack.indexing.index import Summary, index_files
+from bloomz_haystack.indexing.index import IndexSummary, index_files
 from bloomz_haystack.indexing.indexed_files import IndexedFiles
+from bloomz_haystack.settings import IndexSettings
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 FRENCH, ENGLISH = "Le tarif est de 3 euros.", "The price is 3 euros."
@@ -30,8 +31,8 @@ class Place:
         file.write_text(text)
         return file
 
-    def index(self, *paths: Path, **options: Any) -> Summary:  # noqa: ANN401
-        return index_files(paths or [self.docs], self.store, default_model=self.model, **options)
+    def index(self, *paths: Path, **options: Any) -> IndexSummary:  # noqa: ANN401
+        return index_files(paths or [self.docs], self.store, IndexSettings(model=self.model, **options))
 
     def held(self) -> dict[str, str]:
         documents = QdrantEdgeDocumentStore(str(self.store), 24)
@@ -46,7 +47,7 @@ def place(tmp_path: Path, tiny_bloom: Path) -> Place:
     return Place(tmp_path, tiny_bloom)
 
 
-def counts(summary: Summary) -> tuple[int, int, int]:
+def counts(summary: IndexSummary) -> tuple[int, int, int]:
     return summary.embedded, summary.unchanged, summary.removed
 
 
@@ -225,7 +226,7 @@ def test_a_text_too_long_for_the_model_is_told_once_a_file(
     (tmp_path / "mots.txt").write_text(" ".join(f"é{n:02d}" + "xq" * 40 for n in range(20)))
     (tmp_path / "words.txt").write_text("xq" * 40 + " short")
     (tmp_path / "court.txt").write_text("Paris")
-    summary = index_files([tmp_path], tmp_path / "store", model=str(make_bloom(seq_length=12)))
+    summary = index_files([tmp_path], tmp_path / "store", IndexSettings(model=str(make_bloom(seq_length=12))))
     told = {Path(note.file).name: note.reason for note in summary.notes}
     assert told == {
         "mots.txt": "20 passages of it lost the end: the model reads no more of a text",

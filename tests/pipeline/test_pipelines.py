@@ -6,16 +6,18 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from haystack import Pipeline
 from haystack.document_stores.errors import DocumentStoreError
 
 import bloomz_haystack
-from bloomz_haystack import ask_pipeline, index_pipeline
-from bloomz_haystack.answering import ask
+from bloomz_haystack import Answerer, AskSettings, ask_pipeline, index_pipeline
+from bloomz_haystack.answering import Answer
 from bloomz_haystack.indexing.files import find_files
-from bloomz_haystack.indexing.index import Summary, index_files
+from bloomz_haystack.indexing.index import IndexProgress, IndexSummary, index_files
+from bloomz_haystack.settings import IndexSettings
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 FOLDER = Path(bloomz_haystack.__file__).parent
@@ -46,7 +48,12 @@ def stored_texts(store: Path) -> list[str]:
     return texts
 
 
-def counts(summary: Summary) -> tuple[int, int, int, int]:
+def ask(question: str, store: Path, **settings: Any) -> Answer:  # noqa: ANN401
+    with Answerer(store, AskSettings(**settings)) as answerer:
+        return answerer.ask(question)
+
+
+def counts(summary: IndexSummary) -> tuple[int, int, int, int]:
     return summary.passages, summary.embedded, summary.unchanged, summary.removed
 
 
@@ -86,9 +93,9 @@ def test_every_argument_reaches_its_component() -> None:
 
 
 def test_numbers_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"candidates must be at least top_k \(5\), but got 4"):
-        ask_pipeline(candidates=4)
-    with pytest.raises(ValueError, match=r"threshold must be a probability from 0 to 1, but got 1\.5"):
+    with pytest.raises(ValueError, match="candidates must be > 0, but got 0"):
+        ask_pipeline(candidates=0)
+    with pytest.raises(ValueError, match=r"threshold must be a probability from 0 to 1, or \"auto\", but got 1\.5"):
         ask_pipeline(threshold=1.5)
 
 
@@ -108,7 +115,7 @@ def test_a_new_interpreter_loads_the_yaml_and_importing_is_light() -> None:
 
 def test_a_second_run_embeds_nothing_and_loads_no_model(corpus: Path, tmp_path: Path, tiny_bloom: Path) -> None:
     store = tmp_path / "store"
-    first = index_files([corpus], store, model=str(tiny_bloom))
+    first = index_files([corpus], store, IndexSettings(model=str(tiny_bloom)))
     assert counts(first) == (8, 8, 0, 0)
     assert (first.files, first.model) == (3, str(tiny_bloom))
     moved = tiny_bloom.rename(tiny_bloom.with_name("elsewhere"))
@@ -121,7 +128,7 @@ def test_a_second_run_embeds_nothing_and_loads_no_model(corpus: Path, tmp_path: 
 
 def test_the_store_follows_the_files(corpus: Path, tmp_path: Path, tiny_bloom: Path) -> None:
     store = tmp_path / "store"
-    index_files([corpus], store, model=str(tiny_bloom))
+    index_files([corpus], store, IndexSettings(model=str(tiny_bloom)))
     (corpus / "fr.txt").write_text("La tour Eiffel mesure 330 mètres.")
     (corpus / "en.txt").unlink()
     (corpus / "copy.txt").write_text("Fait numéro 0")  # the same text in two files is kept twice
@@ -129,7 +136,7 @@ def test_the_store_follows_the_files(corpus: Path, tmp_path: Path, tiny_bloom: P
     (corpus / "rows.jsonl").write_text("\n".join([rows[5], *rows[1:5]]))
     assert counts(index_files([corpus], store)) == (7, 2, 5, 2)
     assert "The Eiffel tower stands in Paris." in stored_texts(store)
-    assert counts(index_files([corpus], store, prune=True)) == (7, 0, 7, 1)
+    assert counts(index_files([corpus], store, IndexSettings(prune=True))) == (7, 0, 7, 1)
     assert stored_texts(store) == [
         *("Fact number 0", "Fact number 1", "Fact number 2", "Fait numéro 0", "Fait numéro 1", "Fait numéro 2"),
         "La tour Eiffel mesure 330 mètres.",
@@ -138,7 +145,7 @@ def test_the_store_follows_the_files(corpus: Path, tmp_path: Path, tiny_bloom: P
 
 def test_a_file_that_breaks_keeps_what_was_known_of_it(corpus: Path, tmp_path: Path, tiny_bloom: Path) -> None:
     store = tmp_path / "store"
-    before = index_files([corpus], store, model=str(tiny_bloom))
+    before = index_files([corpus], store, IndexSettings(model=str(tiny_bloom)))
     (corpus / "fr.txt").write_bytes(b"\x00\x01")
     summary = index_files([corpus], store)
     assert [Path(problem.file).name for problem in summary.problems] == ["fr.txt"]
@@ -153,8 +160,8 @@ def test_a_file_that_breaks_keeps_what_was_known_of_it(corpus: Path, tmp_path: P
 def test_other_passage_words_replace_the_passages(tmp_path: Path, tiny_bloom: Path) -> None:
     file, store = tmp_path / "a.txt", tmp_path / "store"
     file.write_text(" ".join(f"mot{n}" for n in range(100)))
-    index_files([file], store, model=str(tiny_bloom), passage_words=20)
-    summary = index_files([file], store, passage_words=150)
+    index_files([file], store, IndexSettings(model=str(tiny_bloom), passage_words=20))
+    summary = index_files([file], store, IndexSettings(passage_words=150))
     assert counts(summary) == (1, 1, 0, 6)  # they began at words 0, 18, 36, 54, 72, 90
     assert stored_texts(store) == [file.read_text()]
 
@@ -163,18 +170,18 @@ def test_another_model_is_refused_by_both_verbs(
     corpus: Path, tmp_path: Path, tiny_bloom: Path, tiny_ranker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "store"
-    index_files([corpus], store, model=str(tiny_bloom))
+    index_files([corpus], store, IndexSettings(model=str(tiny_bloom)))
     with pytest.raises(ValueError, match=f"was made with the model {tiny_bloom}"):
-        index_files([corpus], store, model=str(tiny_ranker))
+        index_files([corpus], store, IndexSettings(model=str(tiny_ranker)))
     with pytest.raises(ValueError, match=f"was made with the model {tiny_bloom}"):
         ask("Où ?", store, ranker=str(tiny_ranker), model="cmarkea/bloomz-560m-retriever-v2")
     monkeypatch.chdir(tiny_bloom.parent)  # the same folder under another name
-    assert counts(index_files([corpus], store, model=f"./{tiny_bloom.name}")) == (8, 0, 8, 0)
+    assert counts(index_files([corpus], store, IndexSettings(model=f"./{tiny_bloom.name}"))) == (8, 0, 8, 0)
 
 
 def test_a_model_that_cannot_be_loaded_leaves_no_store(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot load 'nobody/nothing'"):
-        index_files([corpus], tmp_path / "store", model="nobody/nothing")
+        index_files([corpus], tmp_path / "store", IndexSettings(model="nobody/nothing"))
     assert not (tmp_path / "store").exists()
 
 
@@ -183,17 +190,17 @@ def test_blocks_are_written_one_by_one(tmp_path: Path, tiny_bloom: Path) -> None
     file.write_text("\n".join(json.dumps({"content": f"Fait {n}, fact {n}"}) for n in range(100)))
     seen: list[int] = []
 
-    class Watcher:
+    class Seen(IndexProgress):
         def started(self, total_bytes: int) -> None:
             assert total_bytes == file.stat().st_size == find_files([file], store).bytes
 
-        def advanced(self, summary: Summary, bytes_done: int) -> None:
+        def advanced(self, summary: IndexSummary, bytes_done: int) -> None:
             seen.append(summary.embedded)
 
         def problem(self, problem: object) -> None:
             raise AssertionError(problem)
 
-    index_files([file], store, model=str(tiny_bloom), watcher=Watcher())
+    index_files([file], store, IndexSettings(model=str(tiny_bloom)), progress=Seen())
     assert seen[0] == 16
     assert seen[-1] == 100
     assert len(seen) >= 3
@@ -207,7 +214,7 @@ def test_answer_is_that_of_the_pipeline(
     question: str, corpus: Path, tmp_path: Path, tiny_bloom: Path, tiny_ranker: Path
 ) -> None:
     store = tmp_path / "store"
-    index_files([corpus], store, model=str(tiny_bloom))
+    index_files([corpus], store, IndexSettings(model=str(tiny_bloom)))
     answer = ask(question, store, ranker=str(tiny_ranker), candidates=6, top_k=3)
     pipeline = ask_pipeline(
         store, model=str(tiny_bloom), ranker=str(tiny_ranker), embedding_dim=24, candidates=6, top_k=3
@@ -218,7 +225,7 @@ def test_answer_is_that_of_the_pipeline(
     cosines = {document.id: document.score for document in outputs["retriever"]["documents"]}
     assert len(cosines) == 6
     expected = [(doc.id, doc.score, cosines[doc.id]) for doc in outputs["ranker"]["documents"]]
-    assert [(passage.id, passage.score, passage.similarity) for passage in answer.documents] == expected
+    assert [(passage.id, passage.score, passage.similarity) for passage in answer.passages] == expected
     assert len(expected) == 3
     assert all(score != cosine for _, score, cosine in expected)
     assert set(answer.seconds) == {"embed", "retrieve", "rank"}
@@ -229,16 +236,16 @@ def test_words_are_searched_whenever_the_store_keeps_them(
     corpus: Path, tmp_path: Path, tiny_bloom: Path, tiny_ranker: Path
 ) -> None:
     store, question, settings = tmp_path / "store", QUESTIONS[1], {"ranker": str(tiny_ranker), "candidates": 6}
-    index_files([corpus], store, model=str(tiny_bloom))
-    assert not ask(question, store, **settings).hybrid  # type: ignore[arg-type]
+    index_files([corpus], store, IndexSettings(model=str(tiny_bloom)))
+    assert not ask(question, store, **settings).hybrid
     with pytest.raises(
         ValueError, match=r"keeps no words to search: add them with bloomz index PATH --store .* --hybrid"
     ):
-        ask(question, store, hybrid=True, **settings)  # type: ignore[arg-type]
-    assert counts(index_files([corpus], store, hybrid=True)) == (8, 0, 8, 0)  # nothing is embedded again
+        ask(question, store, hybrid=True, **settings)
+    assert counts(index_files([corpus], store, IndexSettings(hybrid=True))) == (8, 0, 8, 0)  # nothing is embedded again
     (corpus / "more.txt").write_text("Gustave Eiffel built towers.")
     assert counts(index_files([corpus], store)) == (9, 1, 8, 0)  # and words go on being kept
-    answer = ask(question, store, **settings)  # type: ignore[arg-type]
+    answer = ask(question, store, **settings)
     assert answer.hybrid
     pipeline = Pipeline.loads(
         ask_pipeline(
@@ -250,25 +257,25 @@ def test_words_are_searched_whenever_the_store_keeps_them(
     pipeline.get_component("retriever").document_store.close()  # type: ignore[attr-defined]
     fused = {document.id: document.score for document in outputs["retriever"]["documents"]}
     expected = [(document.id, document.score, fused[document.id]) for document in outputs["ranker"]["documents"]]
-    assert [(passage.id, passage.score, passage.similarity) for passage in answer.documents] == expected
+    assert [(passage.id, passage.score, passage.similarity) for passage in answer.passages] == expected
     texts = [document.content or "" for document in outputs["retriever"]["documents"]]
     assert sum("tower" in text for text in texts[:2]) == 2  # by their words
-    assert not ask(question, store, hybrid=False, **settings).hybrid  # type: ignore[arg-type]
+    assert not ask(question, store, hybrid=False, **settings).hybrid
 
 
 def test_top_k_above_candidates_raises_the_candidates(
     corpus: Path, tmp_path: Path, tiny_bloom: Path, tiny_ranker: Path
 ) -> None:
-    index_files([corpus], tmp_path / "store", model=str(tiny_bloom))
+    index_files([corpus], tmp_path / "store", IndexSettings(model=str(tiny_bloom)))
     answer = ask("Où ?", tmp_path / "store", ranker=str(tiny_ranker), candidates=2, top_k=7)
-    assert len(answer.documents) == 7
+    assert len(answer.passages) == 7
 
 
 def test_an_empty_store_answers_nothing(tmp_path: Path, tiny_bloom: Path, tiny_ranker: Path) -> None:
     (tmp_path / "a.txt").write_text("")
-    index_files([tmp_path / "a.txt"], tmp_path / "store", model=str(tiny_bloom))
+    index_files([tmp_path / "a.txt"], tmp_path / "store", IndexSettings(model=str(tiny_bloom)))
     answer = ask("Où ?", tmp_path / "store", ranker=str(tiny_ranker))
-    assert (answer.stored, answer.documents) == (0, [])
+    assert (answer.stored, answer.passages) == (0, [])
 
 
 def test_a_store_made_without_the_application_needs_a_model_name(tmp_path: Path, tiny_ranker: Path) -> None:
@@ -281,7 +288,7 @@ def test_a_store_made_without_the_application_needs_a_model_name(tmp_path: Path,
 
 def test_a_damaged_store_says_so(corpus: Path, tmp_path: Path, tiny_bloom: Path) -> None:
     store = tmp_path / "store"
-    index_files([corpus], store, model=str(tiny_bloom))
+    index_files([corpus], store, IndexSettings(model=str(tiny_bloom)))
     (store / "store.json").write_text("{")
     with pytest.raises(DocumentStoreError, match="is damaged"):
         ask("Où ?", store, ranker="r")

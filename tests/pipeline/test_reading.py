@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from haystack import Document
 
-from bloomz_haystack.indexing.files import find_files
+from bloomz_haystack.indexing.files import Note, Problem, find_files
 from bloomz_haystack.indexing.passages import Splitter
-from bloomz_haystack.indexing.problems import Note, Problem
 from bloomz_haystack.indexing.texts import read_file
 
 FRENCH, ENGLISH = "Le café coûte deux euros à l’étranger.", "The coffee costs two euros abroad."

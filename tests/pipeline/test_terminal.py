@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from typer.testing import CliRunner, Result
 from bloomz_haystack.answering import Answer, FoundPassage
 from bloomz_haystack.cli import answer_table as answers
 from bloomz_haystack.cli import console as drawing
+from bloomz_haystack.cli import errors
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.cli import output as showing
+from bloomz_haystack.cli.ask import read_questions
 from bloomz_haystack.cli.errors import mend_streams
 from bloomz_haystack.cli.progress import TerminalWatcher
-from bloomz_haystack.indexing.index import Summary, index_files
-from bloomz_haystack.indexing.problems import Problem
-from bloomz_haystack.printable import printable
-from bloomz_haystack.questions import read_questions
+from bloomz_haystack.files.printable import count, printable
+from bloomz_haystack.indexing.files import Problem
+from bloomz_haystack.indexing.index import IndexSummary, index_files
+from bloomz_haystack.settings import IndexSettings
 
 # What a terminal obeys: screen, window title, link, bell, backspace, line start, C1 controls, direction of writing.
 HOSTILE = "\x1b[2J \x1b]0;titre\x07 \x1b]8;;http://e\x1b\\lien "
@@ -49,7 +52,7 @@ def passage(text: str, **meta: Any) -> FoundPassage:  # noqa: ANN401
 
 
 def answer(*passages: FoundPassage) -> Answer:
-    return Answer("Combien de temps ?", "m", "r", stored=1204, documents=list(passages))
+    return Answer("Combien de temps ?", list(passages), stored=1204)
 
 
 def drawn(width: int, *passages: FoundPassage) -> str:
@@ -78,7 +81,7 @@ def test_hostile_passages_are_shown(width: int) -> None:
     shown = drawn(width, hostile)
     assert not OBEYED.search(shown)
     assert r"\x1b[2J" in shown.replace("\n   ", "")
-    (line,) = answers.answer_lines(answer(hostile), HOSTILE)
+    (line,) = answers.answer_lines(replace(answer(hostile), question=HOSTILE), named=True)
     assert not OBEYED.search(line.replace("\t", ""))
     assert len(line.split("\t")) == 7
     assert "\n" not in line
@@ -133,7 +136,7 @@ def test_a_path_is_shortened_in_front(path: str, width: int) -> None:
 
 
 def test_one_is_singular() -> None:
-    assert [showing.count(n, "passage") for n in (0, 1, 2, 1204)] == [
+    assert [count(n, "passage") for n in (0, 1, 2, 1204)] == [
         "0 passages",
         "1 passage",
         "2 passages",
@@ -143,7 +146,7 @@ def test_one_is_singular() -> None:
 
 def test_speed_is_counted_without_the_time_to_load(tmp_path: Path, tiny_bloom: Path) -> None:
     (tmp_path / "a.txt").write_text("La tour Eiffel se trouve à Paris.")
-    summary = index_files([tmp_path / "a.txt"], tmp_path / "s", model=str(tiny_bloom))
+    summary = index_files([tmp_path / "a.txt"], tmp_path / "s", IndexSettings(model=str(tiny_bloom)))
     summary.seconds, summary.loading_seconds, summary.passages = 12.5, 10.0, 5
     assert summary.passages_per_second == 2.0
     (tmp_path / "a.txt").write_text("The Eiffel tower stands in Paris.")
@@ -152,9 +155,9 @@ def test_speed_is_counted_without_the_time_to_load(tmp_path: Path, tiny_bloom: P
 
 
 def test_progress_is_quiet_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    watcher = showing.ProgressWatcher()
+    watcher = showing.IndexBar()
     watcher.started(10)
-    watcher.advanced(Summary("m", "s", embedded=3), 5)
+    watcher.advanced(IndexSummary("m", "s", embedded=3), 5)
     watcher.problem(Problem("a\x1b[2J.txt", "broken\x07", 3))
     watcher.stop()
     benchmarking = TerminalWatcher()
@@ -213,12 +216,12 @@ def test_questions_are_read_line_by_line() -> None:
         b"Where?",
     ]
     read = list(read_questions(lines))
-    assert [(question.line, question.text) for question in read if not question.problem] == [
+    assert [(line.number, line.text) for line in read if not line.problem] == [
         (1, "Où ?"),
         (4, "café ?"),
         (7, "Where?"),
     ]
-    assert [question.line for question in read if question.problem] == [5, 6]
+    assert [line.number for line in read if line.problem] == [5, 6]
 
 
 @pytest.fixture(scope="module")
@@ -228,14 +231,18 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny_bloom: Path) -> Path:
         f"La tour Eiffel {HOSTILE} se trouve à Paris.".replace("\x08", "").replace("\x07", "")
     )
     (folder / "en.txt").write_text("The Eiffel tower stands in Paris.")
-    assert index_files([folder / "fr.txt", folder / "en.txt"], folder / "store", model=str(tiny_bloom)).embedded == 2
+    assert (
+        index_files(
+            [folder / "fr.txt", folder / "en.txt"], folder / "store", IndexSettings(model=str(tiny_bloom))
+        ).embedded
+        == 2
+    )
     return folder / "store"
 
 
 @pytest.fixture
 def bloomz(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
-    monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
-    monkeypatch.setattr(cli, "_prepare_hub", lambda *models: None)
+    monkeypatch.setattr(errors, "quiet_libraries", lambda: None)
     monkeypatch.delenv("BLOOMZ_DEBUG", raising=False)
 
     def run(*arguments: object, stdin: bytes = b"") -> Result:
@@ -250,7 +257,7 @@ def test_many_questions_one_object_a_line(bloomz: Any, store: Path, tiny_ranker:
     result = bloomz("ask", "-", *options, "--json", stdin=stdin)
     assert result.exit_code == 1  # one line could not be answered
     assert [line for line in result.stderr.splitlines() if "line" in line and "Loading" not in line] == [
-        "bloomz: line 4: not text (it holds a byte 0): give UTF-8, one question a line"
+        "bloomz: line 4: not text (it contains a NUL byte): give UTF-8, one question per line"
     ]
     objects = [json.loads(line) for line in result.stdout.splitlines()]
     assert [found["query"] for found in objects] == ["Où est la tour ?", "Where is the tower?", "Où ?"]
@@ -310,7 +317,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def filled(corpus: Path, tmp_path: Path, tiny_bloom: Path) -> Path:
-    assert index_files([corpus], tmp_path / "store", model=str(tiny_bloom)).embedded == 8
+    assert index_files([corpus], tmp_path / "store", IndexSettings(model=str(tiny_bloom))).embedded == 8
     return tmp_path / "store"
 
 

@@ -20,7 +20,8 @@ from haystack.document_stores.errors import DocumentStoreError
 from haystack.document_stores.types import DuplicatePolicy
 
 from bloomz_haystack import ask_pipeline, index_pipeline
-from bloomz_haystack.answering import ask
+from bloomz_haystack import Answerer, AskSettings
+from bloomz_haystack.settings import IndexSettings
 from bloomz_haystack.indexing.index import index_files
 from haystack_integrations.common.bloomz.identity import Embedding, ModelIdentity, embedding_of, weights_of
 from haystack_integrations.common.bloomz.whole_files import write_whole
@@ -368,18 +369,23 @@ def test_a_model_retrained_in_its_place_is_seen(
     shutil.copytree(make_bloom(seed=1), model)
     corpus.mkdir()
     (corpus / "a.txt").write_text("Le loyer est payé le cinq. Rent is due on the fifth.")
-    index_files([corpus], store, model=str(model))
-    assert len(ask("Quand ?", store, ranker=str(tiny_ranker)).documents) == 1
+    index_files([corpus], store, IndexSettings(model=str(model)))
+
+    def passages() -> int:
+        with Answerer(store, AskSettings(ranker=str(tiny_ranker))) as answerer:
+            return len(answerer.ask("Quand ?").passages)
+
+    assert passages() == 1
     shutil.copytree(shutil.copytree(model, tmp_path / "moved"), model, dirs_exist_ok=True)  # the same weights
-    assert len(ask("Quand ?", store, ranker=str(tiny_ranker)).documents) == 1
+    assert passages() == 1
     shutil.copytree(make_bloom(seed=2), model, dirs_exist_ok=True)
     gc.collect()  # else this process shares the weights that it has open
     wrong = f"made by other weights of {model} .*the model was changed in its place"
     with pytest.raises(ValueError, match=wrong):
-        ask("Quand ?", store, ranker=str(tiny_ranker))
+        passages()
     (corpus / "b.txt").write_text("Un autre texte. Another text.")
     with pytest.raises(ValueError, match=wrong):
-        index_files([corpus], store, model=str(model))
+        index_files([corpus], store, IndexSettings(model=str(model)))
 
 
 @pytest.mark.slow
@@ -388,10 +394,10 @@ def test_several_ask_at_once_and_index_waits(tmp_path: Path) -> None:
     corpus.mkdir()
     (corpus / "a.txt").write_text("Le portail ouvre à sept heures. The gate opens at seven.")
     store = tmp_path / "store"
-    index_files([corpus], store, model="tiny-fr-en-retriever")
+    index_files([corpus], store, IndexSettings(model="tiny-fr-en-retriever"))
     code = (
-        "import sys; from bloomz_haystack.answering import ask\n"
-        "print(len(ask('Quand ouvre le portail ?', sys.argv[1], ranker='tiny-fr-en-ranker').documents))"
+        "import sys; from bloomz_haystack import Answerer\n"
+        "print(len(Answerer(sys.argv[1]).ask('Quand ouvre le portail ?').passages))"
     )
     commands = [[sys.executable, "-c", code, str(store)]] * 2
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]

@@ -11,59 +11,58 @@ from rich.text import Text
 
 from bloomz_haystack.answering import Answer, FoundPassage
 from bloomz_haystack.cli.console import console, on_terminal, shortened_path
-from bloomz_haystack.cli.output import count
-from bloomz_haystack.pipelines import FILE_FIELD
-from bloomz_haystack.printable import printable
+from bloomz_haystack.files.printable import count, printable
+from bloomz_haystack.settings import FILE_FIELD
 
 LONGEST_TEXT = 400  # characters of a passage shown on a terminal; a pipe and --json get all of it
 
 
-def show_answer(answer: Answer, threshold: float | None, *, asked: str | None = None) -> None:
+def show_answer(answer: Answer, *, named: bool = False) -> None:
     """Print the passages, best first, or a note when there are none.
 
-    :param answer: of ``ask``.
-    :param threshold: what was asked for.
-    :param asked: the question, where it is one of several.
+    :param answer: of an `Answerer`.
+    :param named: print the question too, where it is one of several.
     """
     drawn = on_terminal(sys.stdout)
-    if drawn and asked:
-        console().print(Text(printable(asked), style="bold"), end="\n\n")
-    if not answer.documents:
-        print(_nothing(answer, threshold))  # noqa: T201
+    if drawn and named:
+        console().print(Text(printable(answer.question), style="bold"), end="\n\n")
+    if not answer.passages:
+        print(_nothing(answer))  # noqa: T201
     elif drawn:
         show_passages(console(), answer)
     else:
-        for line in answer_lines(answer, asked):
+        for line in answer_lines(answer, named):
             print(line)  # noqa: T201
     sys.stdout.flush()
-    if answer.documents:
+    if answer.passages:
         steps = ", ".join(f"{step} {1000 * seconds:.0f} ms" for step, seconds in answer.seconds.items())
-        note = Text(f"{count(answer.stored, 'passage')} in the store; {steps}", style="dim")
+        stored = "" if answer.stored is None else f"{count(answer.stored, 'passage')} in the store; "
+        note = Text(stored + steps, style="dim")
         console(stderr=True).print(note, soft_wrap=not on_terminal(sys.stderr))
 
 
-def _nothing(answer: Answer, threshold: float | None) -> str:
-    if not answer.stored:
+def _nothing(answer: Answer) -> str:
+    if answer.stored == 0:
         return "The store is empty: index some files first."
-    if threshold is None:
+    if answer.threshold is None:
         return "No passage found."
-    return f"No passage reaches a probability of {threshold:g}: lower --threshold, or ask otherwise."
+    return f"No passage reaches a probability of {answer.threshold:g}: lower --threshold, or ask otherwise."
 
 
-def answer_lines(answer: Answer, asked: str | None = None) -> list[str]:
-    """Write one line a passage, for grep, cut and awk.
+def answer_lines(answer: Answer, named: bool = False) -> list[str]:
+    """Return one line per passage, for grep, cut and awk.
 
-    :param answer: of ``ask``.
-    :param asked: the question, where it is one of several: a field before the others.
-    :returns: rank, probability, similarity, source and text, separated by tabs, and its other places if it has some.
+    :param answer: of an `Answerer`.
+    :param named: put the question before the other fields.
+    :returns: rank, score, similarity, source and text, separated by tabs, and its other places if it has some.
     """
     lines = []
-    for rank, passage in enumerate(answer.documents, start=1):
+    for rank, passage in enumerate(answer.passages, start=1):
         fields = [str(rank), f"{passage.score:.3f}", f"{passage.similarity:.3f}", source_of(passage.meta, passage.id)]
         fields.append(" ".join(passage.content.split()))
         if copies := _copies(passage):
             fields.append(f"also in: {', '.join(copies)}")
-        lines.append("\t".join(printable(field) for field in ([asked] if asked else []) + fields))
+        lines.append("\t".join(printable(field) for field in ([answer.question] if named else []) + fields))
     return lines
 
 
@@ -71,13 +70,13 @@ def show_passages(drawn: Console, answer: Answer) -> None:
     """Draw the passages: title, source, figures and text below each other, whatever the width.
 
     :param drawn: where to.
-    :param answer: of ``ask``.
+    :param answer: of an `Answerer`.
     """
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(overflow="fold")
-    room = drawn.width - len(str(len(answer.documents))) - 3
-    for rank, passage in enumerate(answer.documents, start=1):
+    room = drawn.width - len(str(len(answer.passages))) - 3
+    for rank, passage in enumerate(answer.passages, start=1):
         grid.add_row(str(rank), _drawn_passage(passage, "fused" if answer.hybrid else "cosine", room))
         grid.add_row()
     drawn.print(grid, end="")
@@ -97,7 +96,7 @@ def _drawn_passage(passage: FoundPassage, similarity: str, room: int) -> Text:
 
 
 def source_of(meta: dict[str, Any], document_id: str) -> str:
-    """Write where a passage stands: its file and its page.
+    """Return where a passage stands: its file and its page.
 
     :param meta: of the passage.
     :param document_id: named where no file is.

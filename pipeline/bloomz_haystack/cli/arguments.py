@@ -1,20 +1,22 @@
-"""Words of the command line -> values, or why not; imports nothing heavy, so that a wrong one is told at once.
+"""Words of the command line -> checked values, and the options that several verbs share.
 
-Each function is the ``parser`` of an option; a message that starts with "must" is shown after the option's name.
+Imports nothing heavy, so that a wrong argument is refused at once. A message that starts with "must" is shown after the
+option's name.
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from bloomz_haystack.printable import printable
+from bloomz_haystack.files.printable import printable
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
-MOST = 2**31 - 1  # more than any store holds, and within what every library counts with
+LARGEST_INTEGER = 2**31 - 1  # more than any store holds, and within what every library counts with
 
 
 def positive(value: str | int) -> int:
@@ -59,6 +61,11 @@ def text(value: str) -> str:
         raise typer.BadParameter(f"must be UTF-8 or Windows-1252, but got {printable(value)}") from None
 
 
+def threshold(value: str | float) -> float | str:
+    """Return a number from 0 to 1, or "auto"."""
+    return "auto" if value == "auto" else probability(value)
+
+
 def precision(value: str) -> str:
     """Return the one precision that can be asked for."""
     if value != "int8":
@@ -67,7 +74,7 @@ def precision(value: str) -> str:
 
 
 def check_store(folder: Path) -> None:
-    """Refuse a folder where there is no store, before the seconds that it takes to open one.
+    """Refuse a folder without a store, before anything is imported to open it.
 
     :param folder: of the store.
     :raises ValueError: if it does not exist.
@@ -77,7 +84,7 @@ def check_store(folder: Path) -> None:
 
 
 def check_paths(paths: Iterable[Path], gone: bool = False) -> None:
-    """Refuse paths that lead nowhere, or to a pipe, before the seconds that it takes to load a model.
+    """Refuse paths that lead nowhere, or to a pipe, before a model is loaded.
 
     :param paths: files and folders.
     :param gone: whether they may be gone.
@@ -97,8 +104,8 @@ def _whole(value: str | int, least: int, limit: str) -> int:
         raise typer.BadParameter(f"must be a whole number {limit}, but got {_short(value)!r}") from None
     if number < least:
         raise typer.BadParameter(f"must be {limit}, but got {_short(value)}")
-    if number > MOST:
-        raise typer.BadParameter(f"must be at most {MOST}, but got {_short(value)}")
+    if number > LARGEST_INTEGER:
+        raise typer.BadParameter(f"must be at most {LARGEST_INTEGER}, but got {_short(value)}")
     return number
 
 
@@ -115,8 +122,35 @@ def _short(value: object) -> str:
 
 
 INTEGER: dict[str, Any] = {"parser": positive, "metavar": "INTEGER"}
-WHOLE: dict[str, Any] = {"parser": not_negative, "metavar": "INTEGER"}
-PROBABILITY: dict[str, Any] = {"parser": probability, "metavar": "FLOAT"}
+NOT_NEGATIVE: dict[str, Any] = {"parser": not_negative, "metavar": "INTEGER"}
+THRESHOLD: dict[str, Any] = {"parser": threshold, "metavar": "FLOAT|auto"}
 WEIGHT: dict[str, Any] = {"parser": weight, "metavar": "FLOAT"}
 TEXT: dict[str, Any] = {"parser": text, "metavar": "TEXT"}
 PRECISION: dict[str, Any] = {"parser": precision, "metavar": "TEXT"}
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Store folder.", show_default=False)]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Retriever: Hub name or folder; default: the store's own, else tiny-fr-en-retriever."),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", help='"int8": 8-bit linears, on a CPU; default: float32 there.', show_default=False, **PRECISION
+    ),
+]
+WaitOption = Annotated[
+    float, typer.Option("--wait", help="Seconds to wait while another process holds the store.", **WEIGHT)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def _be_verbose(verbose: bool) -> None:
+    if verbose:
+        logging.getLogger("haystack_integrations.common.bloomz").setLevel(logging.INFO)
+
+
+VerboseOption = Annotated[
+    bool,
+    typer.Option("--verbose", callback=_be_verbose, help="Also show the device of the models and the int8 kernels."),
+]

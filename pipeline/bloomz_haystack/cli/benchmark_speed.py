@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bloomz_haystack.cli.arguments import INTEGER, WHOLE
+from bloomz_haystack.cli.arguments import INTEGER, NOT_NEGATIVE
 from bloomz_haystack.cli.benchmark import Json, Markdown, benchmark
 from bloomz_haystack.cli.errors import one_line_errors, quiet_libraries, say
 from bloomz_haystack.cli.signals import clean_up_when_stopped
@@ -39,7 +39,7 @@ def speed(
         int | None, typer.Option(help="Reranked; default: by shape.", show_default=False, **INTEGER)
     ] = None,
     vectors: Annotated[int, typer.Option(help="Searched, of dimension 1024.", **INTEGER)] = 20_000,
-    seed: Annotated[int, typer.Option(help="Of weights, texts and vectors.", **WHOLE)] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, texts and vectors.", **NOT_NEGATIVE)] = 0,
     as_markdown: Markdown = False,
     json: Json = False,
 ) -> None:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from bloomz_haystack.printable import printable
+from bloomz_haystack.files.printable import printable
 
 NARROW = 60  # columns; below, a progress bar leaves out what is least needed
 LONGEST_LABEL = 0.4  # of the width of a table, for its first column

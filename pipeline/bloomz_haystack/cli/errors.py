@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from bloomz_haystack.cli.signals import Terminated, forget_closed_pipe
-from bloomz_haystack.printable import printable
+from bloomz_haystack.files.printable import printable
 
 NOISY = (
     "bm25s",
@@ -31,11 +31,12 @@ NOISY = (
 
 @contextmanager
 def one_line_errors(stopped: str) -> Iterator[None]:
-    """Print an expected error as one line and leave with 2; the other codes are those of ``stopping``.
+    """Silence libraries, and print an expected error as one line with exit code 2; signals.py has the other codes.
 
     :param stopped: what Ctrl-C left behind, in words.
     :yields: nothing.
     """
+    quiet_libraries()
     if os.environ.get("BLOOMZ_DEBUG", "") not in ("", "0"):
         yield
         return

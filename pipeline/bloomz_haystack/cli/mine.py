@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bloomz_haystack.cli.arguments import INTEGER, WHOLE
+from bloomz_haystack.cli.arguments import INTEGER, NOT_NEGATIVE
 from bloomz_haystack.cli.errors import one_line_errors, quiet_libraries
 from bloomz_haystack.cli.signals import clean_up_when_stopped
 
@@ -30,7 +30,7 @@ def mine(
     limit: Annotated[
         int | None, typer.Option(help="Maximum number of questions (a random sample).", show_default=False, **INTEGER)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed (question sample, query languages).", **WHOLE)] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed (question sample, query languages).", **NOT_NEGATIVE)] = 0,
     batch_tokens: Annotated[int, typer.Option(help="Tokens per batch; raise it on a GPU.", **INTEGER)] = 2048,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

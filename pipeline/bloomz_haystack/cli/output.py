@@ -8,13 +8,13 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from bloomz_haystack.cli.console import console, on_terminal, progress_bar
-from bloomz_haystack.indexing.index import Summary
-from bloomz_haystack.indexing.problems import Note, Problem
-from bloomz_haystack.printable import printable, printable_json
+from bloomz_haystack.files.printable import count, printable, printable_json
+from bloomz_haystack.indexing.files import Note, Problem
+from bloomz_haystack.indexing.index import IndexProgress, IndexSummary
 
 
-class ProgressWatcher:
-    """A progress bar on a terminal, nothing when stderr is a file or a pipe; problems are named in both."""
+class IndexBar(IndexProgress):
+    """A progress bar on a terminal, nothing if stderr is a file or a pipe; problems are printed in both."""
 
     def __init__(self) -> None:
         """Prepare the bar; it shows at ``started``."""
@@ -31,7 +31,7 @@ class ProgressWatcher:
         self.progress.start()
         self.task = self.progress.add_task("indexing", total=max(total_bytes, 1), speed="")
 
-    def advanced(self, summary: Summary, bytes_done: int) -> None:
+    def advanced(self, summary: IndexSummary, bytes_done: int) -> None:
         """Move the bar.
 
         :param summary: so far.
@@ -58,7 +58,7 @@ class ProgressWatcher:
         self.progress.stop()
 
 
-def show_summary(summary: Summary) -> None:
+def show_summary(summary: IndexSummary) -> None:
     """Print what an indexing run did.
 
     :param summary: of the run.
@@ -84,7 +84,7 @@ def show_summary(summary: Summary) -> None:
     print_lines(lines)
 
 
-def summary_as_json(summary: Summary) -> dict[str, object]:
+def summary_as_json(summary: IndexSummary) -> dict[str, object]:
     """Give what ``bloomz index --json`` prints.
 
     :param summary: of the run.
@@ -119,16 +119,6 @@ def print_lines(lines: Iterable[str | Sequence[str]]) -> None:
             drawn.print(Text("  ".join(fields)), overflow="ignore", crop=False)
         else:
             print("\t".join(fields))  # noqa: T201
-
-
-def count(number: int, what: str) -> str:
-    """Write a number of things.
-
-    :param number: how many.
-    :param what: one of them.
-    :returns: such as "1 passage" or "1,204 passages".
-    """
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def print_json(value: object) -> None:

@@ -6,7 +6,7 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from bloomz_haystack.cli.console import console, progress_bar
-from bloomz_haystack.printable import printable
+from bloomz_haystack.files.printable import printable
 
 
 class TerminalWatcher:

@@ -1,33 +1,30 @@
 """``bloomz store``: reads arguments, calls ``stored``, prints."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bloomz_haystack.cli.arguments import TEXT, check_store
-from bloomz_haystack.cli.errors import SETTINGS, one_line_errors, quiet_libraries, say
+from bloomz_haystack.cli.arguments import TEXT, JsonOption, StoreOption, check_store
+from bloomz_haystack.cli.errors import SETTINGS, one_line_errors, say
 from bloomz_haystack.cli.signals import clean_up_when_stopped
-from bloomz_haystack.printable import printable
+from bloomz_haystack.files.printable import printable
 
 store_verbs = typer.Typer(help="Look into a store, or remove some of what it holds.", **SETTINGS)
 
-Store = Annotated[Path, typer.Option("--store", help="Folder of the store.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
 
 @store_verbs.command()
-def info(store: Store, json: Json = False) -> None:
+def info(store: StoreOption, json: JsonOption = False) -> None:
     """Show the model, the number of passages and files, and the size of a store."""
     with one_line_errors(stopped="nothing was changed"):
         check_store(store)
-        quiet_libraries()
-        from bloomz_haystack.cli.output import count, print_json, print_lines
-        from bloomz_haystack.indexing.stored import describe
+        from bloomz_haystack.cli.output import print_json, print_lines
+        from bloomz_haystack.files.printable import count
+        from bloomz_haystack.indexing.stored import store_facts
+        from bloomz_haystack.store_folder import StoreFolder
 
         clean_up_when_stopped()
-        known = describe(store)
+        known = store_facts(StoreFolder(store))
         if json:
             print_json(known.as_json())
             return
@@ -43,16 +40,16 @@ def info(store: Store, json: Json = False) -> None:
 
 
 @store_verbs.command("list")
-def list_files(store: Store, json: Json = False) -> None:
+def list_files(store: StoreOption, json: JsonOption = False) -> None:
     """List the files whose passages a store holds: passages, a tab, file."""
     with one_line_errors(stopped="nothing was changed"):
         check_store(store)
-        quiet_libraries()
         from bloomz_haystack.cli.output import print_json, print_lines
-        from bloomz_haystack.indexing.stored import count_by_file, opened
+        from bloomz_haystack.indexing.stored import count_by_file
+        from bloomz_haystack.store_folder import StoreFolder
 
         clean_up_when_stopped()
-        with opened(store) as documents:
+        with StoreFolder(store).opened() as documents:
             counts = count_by_file(documents)
         if json:
             print_json({"store": str(store), "files": [file._asdict() for file in counts]})
@@ -63,7 +60,7 @@ def list_files(store: Store, json: Json = False) -> None:
 
 @store_verbs.command()
 def remove(
-    store: Store,
+    store: StoreOption,
     files: Annotated[
         list[str] | None,
         typer.Argument(metavar="FILE", help="Files and folders, also those that are gone.", show_default=False),
@@ -73,19 +70,20 @@ def remove(
         typer.Option("--filter", help="Haystack filter in JSON, in place of files.", show_default=False, **TEXT),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Remove the passages of files, or those that match a filter; their number is named first."""
     with one_line_errors(stopped="nothing was changed"):
         check_store(store)
         if bool(files) == bool(filter_):
             raise ValueError("name the files to remove, or give a --filter: one of the two")
-        quiet_libraries()
-        from bloomz_haystack.cli.output import count, print_json, print_lines
-        from bloomz_haystack.indexing.stored import files_named, of_files, opened, read_filter
+        from bloomz_haystack.cli.output import print_json, print_lines
+        from bloomz_haystack.files.printable import count
+        from bloomz_haystack.indexing.stored import files_named, of_files, read_filter
+        from bloomz_haystack.store_folder import StoreFolder
 
         clean_up_when_stopped()
-        with opened(store) as documents:
+        with StoreFolder(store).opened() as documents:
             meant = {name: of for given in files or [] for name, of in files_named(documents, given).items()}
             names = sorted(meant)
             filters = read_filter(filter_) if filter_ else of_files(meant.values())

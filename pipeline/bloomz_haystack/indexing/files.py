@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bloomz_haystack.indexing.problems import Problem
-
 KINDS = {
     ".txt": "text",
     ".md": "markdown",
@@ -28,6 +26,28 @@ KINDS = {
 # A percent sign that would read as one of ours is escaped too, so that no two names are written alike.
 _ESCAPED = re.compile("%(?=25|[89A-F][0-9A-F])|[\udc80-\udcff]")
 _ESCAPES = re.compile("%(25|[89A-F][0-9A-F])")
+
+
+class Problem(NamedTuple):
+    """A file, or a line of a .jsonl file, that could not be read; the rest goes on."""
+
+    file: str
+    reason: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.reason}"
+
+
+class Note(NamedTuple):
+    """A file that was read, though not all of it, or not with certainty."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
 
 
 class FoundFile(NamedTuple):

@@ -12,32 +12,31 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 
-from bloomz_haystack.choosing import choose_model, stored_dimension
-from bloomz_haystack.indexing.files import FoundFile, FoundFiles, find_files, path_of, stored_name
-from bloomz_haystack.indexing.formats.extract import count
+from bloomz_haystack.files.printable import count
+from bloomz_haystack.indexing.files import FoundFile, FoundFiles, Note, Problem, find_files, path_of, stored_name
 from bloomz_haystack.indexing.indexed_files import IndexedFile, IndexedFiles, of_file
 from bloomz_haystack.indexing.passages import Splitter
-from bloomz_haystack.indexing.problems import Note, Problem
 from bloomz_haystack.indexing.texts import read_file
-from bloomz_haystack.pipelines import BATCH_TOKENS, FILE_FIELD, FILE_KEY, index_pipeline
-from haystack_integrations.common.bloomz.int8 import Precision
+from bloomz_haystack.pipelines import index_pipeline
+from bloomz_haystack.settings import FILE_FIELD, FILE_KEY, TINY_RETRIEVER, IndexSettings
+from bloomz_haystack.store_folder import StoreFolder
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge.origin import MODEL_KEY
 
-SPECIAL_TOKENS = 8  # that a tokenizer may put around a text, at most
+SPECIAL_ROOM = 8  # tokens that a tokenizer may add to a text, at most
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024  # passages
 TOKENS_KEY = "most_tokens"  # of a text, of the store's model: known without loading it
 BLOCK_SECONDS = 4.0  # what a cut-off run may lose, and how long the progress bar may stand still
 
 
 @dataclass
-class Summary:
+class IndexSummary:
     """What an indexing run did."""
 
     model: str
@@ -66,81 +65,60 @@ class Summary:
         return not self.passages and not self.removed
 
 
-class Watcher(Protocol):
-    """Who wants to see the run go on."""
+class IndexProgress:
+    """Hears how a run goes; this one shows nothing."""
 
     def started(self, total_bytes: int) -> None:
-        """Learn how much there is to read."""
+        """Learn how much there is to read.
 
-    def advanced(self, summary: Summary, bytes_done: int) -> None:
-        """See a block in the store."""
+        :param total_bytes: of all the files.
+        """
 
-    def problem(self, problem: Problem | Note) -> None:
-        """See what could not be read, or not for certain."""
+    def advanced(self, summary: IndexSummary, bytes_done: int) -> None:
+        """Learn that a block is in the store.
 
-
-class Unwatched:
-    """Nobody looks."""
-
-    def started(self, total_bytes: int) -> None:
-        """Do nothing."""
-
-    def advanced(self, summary: Summary, bytes_done: int) -> None:
-        """Do nothing."""
+        :param summary: so far.
+        :param bytes_done: of the files.
+        """
 
     def problem(self, problem: Problem | Note) -> None:
-        """Do nothing."""
+        """Learn what could not be read, or not for certain.
+
+        :param problem: file and reason.
+        """
 
 
 def index_files(
     paths: Iterable[str | Path],
     store: str | Path,
+    settings: IndexSettings | None = None,
     *,
-    model: str | None = None,
-    default_model: str | None = None,
-    batch_tokens: int = BATCH_TOKENS,
-    passage_words: int = 150,
-    prune: bool = False,
-    prune_all: bool = False,
-    watcher: Watcher | None = None,
-    hybrid: bool = False,
-    precision: Precision | None = None,
-    wait: float = 30.0,
-) -> Summary:
+    progress: IndexProgress | None = None,
+) -> IndexSummary:
     """Bring a store up to date with files.
 
-    :param paths: files and folders.
-    :param store: folder of the store; made if needed.
-    :param model: bi-encoder; None takes the store's own, else ``default_model``.
-    :param default_model: for a new store.
-    :param batch_tokens: tokens computed together.
-    :param passage_words: words in a passage.
-    :param prune: also remove the passages of files that are gone from the paths given; a path may itself be gone.
-    :param prune_all: also of those whose folder is there but empty, as that of a disk that is not mounted, and the
-        last passages of the store; else they are named as a problem.
-    :param watcher: told how it goes.
-    :param hybrid: keep the words of the passages too; a store made without gets those of all it holds. One that has
-        them goes on keeping them.
-    :param precision: "int8" for linears of 8 bits, on a CPU; None for the device's own dtype.
-    :param wait: seconds to wait for another process that holds the store.
-    :returns: what was done; ``problems`` names what could not be read.
-    :raises ValueError: if a path does not exist, a number is out of range, or the store was made with another model.
+    :param paths: files and folders; one that is gone is an error, unless `prune`.
+    :param store: folder of the store; created if needed.
+    :param settings: None: the defaults.
+    :param progress: told how it goes.
+    :returns: what was done; `problems` names what could not be read.
+    :raises ValueError: if a path does not exist, or the store was made with another model.
     """
-    store = Path(store)
-    Splitter(passage_words)  # refuses a bad number before anything is done
-    found = find_files(map(Path, paths), leave_out=store, gone=prune)
-    chosen = choose_model(store, model, default_model)
+    store, settings = Path(store), settings or IndexSettings()
+    found = find_files(map(Path, paths), leave_out=store, gone=settings.prune)
+    folder = StoreFolder(store)
+    chosen = folder.retriever(settings.model, default=TINY_RETRIEVER)
     files = IndexedFiles(store)
     _check_known(found, files)
-    summary, watcher = Summary(chosen, str(store)), watcher or Unwatched()
+    summary, progress = IndexSummary(chosen, str(store)), progress or IndexProgress()
     if not found.files and not files.by_key:  # no empty store
-        _note_found(found, summary, watcher)
+        _note_found(found, summary, progress)
         return summary
-    with _opened(store, chosen, batch_tokens, hybrid, precision, wait) as (embedder, documents):
-        run = _Run(embedder, documents, files, passage_words, summary, watcher)
+    with _opened(folder, replace(settings, model=chosen)) as (embedder, documents):
+        run = _Run(embedder, documents, files, settings.passage_words, summary, progress)
         run.index(found)
-        if prune:
-            run.prune(found, everything=prune_all)
+        if settings.prune:
+            run.prune(found, everything=settings.prune_all)
     return summary
 
 
@@ -150,40 +128,30 @@ def _check_known(found: FoundFiles, files: IndexedFiles) -> None:
             raise ValueError(f"no such file or folder: {stored_name(path)}, and the store holds nothing of it")
 
 
-def _note_found(found: FoundFiles, summary: Summary, watcher: Watcher) -> None:
+def _note_found(found: FoundFiles, summary: IndexSummary, progress: IndexProgress) -> None:
     summary.other_kinds = dict(found.other_kinds.most_common())
     summary.problems += found.problems
     for problem in found.problems:
-        watcher.problem(problem)
+        progress.problem(problem)
 
 
 @contextmanager
 def _opened(
-    folder: Path, model: str, batch_tokens: int, hybrid: bool, precision: Precision | None, wait: float
+    folder: StoreFolder, settings: IndexSettings
 ) -> Iterator[tuple[BloomzDocumentEmbedder, QdrantEdgeDocumentStore]]:
-    """Give the two ends of the indexing pipeline, ready; the model is loaded only when a passage needs it."""
-    dimension = stored_dimension(folder)
+    """Open the two ends of the indexing pipeline; the model is loaded only when a passage needs it."""
+    probe, dimension = None, folder.dimension
     if dimension is None:
         # Before the store is made: a model that cannot be loaded leaves no empty store behind.
-        probe = BloomzDocumentEmbedder(model, precision=precision, progress_bar=False)
+        probe = BloomzDocumentEmbedder(settings.model or "", precision=settings.precision, progress_bar=False)
         dimension = probe.dimension
-    else:
-        probe = None
-    pipeline = index_pipeline(
-        folder,
-        model=model,
-        embedding_dim=dimension,
-        batch_tokens=batch_tokens,
-        progress_bar=False,
-        hybrid=hybrid,
-        precision=precision,
-    )
+    pipeline = index_pipeline(folder.path, settings, embedding_dim=dimension, progress_bar=False)
     embedder = pipeline.get_component("embedder")
     store = pipeline.get_component("writer").document_store  # type: ignore[attr-defined]
     try:
-        store.open(wait=wait)
+        store.open(wait=settings.wait)
         if store.count_documents() == 0 or MODEL_KEY not in store.read_info():
-            store.update_info(**{MODEL_KEY: model})
+            store.update_info(**{MODEL_KEY: settings.model})
         if probe is not None:
             store.update_info(**{TOKENS_KEY: str(probe.most_tokens)})
         yield embedder, store  # type: ignore[misc]
@@ -211,13 +179,13 @@ class _Run:
         store: QdrantEdgeDocumentStore,
         files: IndexedFiles,
         passage_words: int,
-        summary: Summary,
-        watcher: Watcher,
+        summary: IndexSummary,
+        progress: IndexProgress,
     ) -> None:
         self.embedder, self.store, self.files = embedder, store, files
         self.splitter = Splitter(passage_words, self._fits)
         self.most_tokens = int(store.read_info().get(TOKENS_KEY, 0))
-        self.summary, self.watcher = summary, watcher
+        self.summary, self.progress = summary, progress
         self.block: list[Document] = []
         self.block_size = SMALLEST_BLOCK
         self.read_files: list[_ReadFile] = []
@@ -228,8 +196,8 @@ class _Run:
 
     def index(self, found: FoundFiles) -> None:
         start = time.perf_counter()
-        self.watcher.started(found.bytes)
-        _note_found(found, self.summary, self.watcher)
+        self.progress.started(found.bytes)
+        _note_found(found, self.summary, self.progress)
         for file in found.files:
             self._index_file(file)
         self._write_block()
@@ -302,7 +270,7 @@ class _Run:
         )
 
     def _fits(self, text: str) -> bool:
-        size = len(text.encode()) + SPECIAL_TOKENS  # a token is a byte at least
+        size = len(text.encode()) + SPECIAL_ROOM  # a token is a byte at least
         if size <= self.most_tokens:
             return True
         self._load_model()
@@ -324,7 +292,7 @@ class _Run:
         self._remove_what_is_gone()
         seconds = time.perf_counter() - start
         self.block_size = _next_size(self.block_size, seconds)
-        self.watcher.advanced(self.summary, self.bytes_done)
+        self.progress.advanced(self.summary, self.bytes_done)
 
     def _count_truncated(self, passages: list[Document]) -> None:
         self.truncated.update(passage.meta[FILE_FIELD] for passage in passages)
@@ -348,7 +316,7 @@ class _Run:
             self.summary.problems.append(outcome)
         else:
             self.summary.notes.append(outcome)
-        self.watcher.problem(outcome)
+        self.progress.problem(outcome)
 
 
 def _doubt(passages: int, files: int, all_of_it: bool) -> str:

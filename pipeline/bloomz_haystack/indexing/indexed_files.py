@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bloomz_haystack.indexing.files import FoundFile, path_of, stored_name
-from bloomz_haystack.pipelines import FILE_KEY
+from bloomz_haystack.settings import FILE_KEY
 from haystack_integrations.common.bloomz.whole_files import replacing
 
 LIST_NAME = "files.jsonl"

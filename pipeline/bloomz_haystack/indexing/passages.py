@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from haystack import Document
 
 from bloomz_haystack.indexing.files import stored_name
-from bloomz_haystack.pipelines import FILE_FIELD, FILE_KEY
+from bloomz_haystack.settings import FILE_FIELD, FILE_KEY
 
 LONGEST_WORD = 100  # bytes; what is longer (base64, Chinese) counts as several words, and may be cut between them
 PIECE_OF_WORD = 12  # bytes

@@ -6,23 +6,22 @@ Knows nothing of models and of the command line.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bloomz_haystack.indexing.indexed_files import IndexedFiles, of_file
-from bloomz_haystack.pipelines import FILE_FIELD, FILE_KEY, INDEXED_FIELDS
+from bloomz_haystack.settings import FILE_FIELD, FILE_KEY
+from bloomz_haystack.store_folder import StoreFolder
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge.origin import MODEL_KEY
-from haystack_integrations.document_stores.qdrant_edge.store_json import read_description
 
 Filters = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class StoreInfo:
+class StoreFacts:
     """What is known of a store as a whole."""
 
     store: str
@@ -46,48 +45,23 @@ class FileCount(NamedTuple):
     passages: int
 
 
-@contextmanager
-def opened(folder: Path) -> Iterator[QdrantEdgeDocumentStore]:
-    """Open a store that is there, as it was made.
-
-    :param folder: of the store.
-    :yields: the store; closed afterwards.
-    :raises ValueError: if there is none.
-    """
-    description = read_description(folder)
-    if description is None:
-        raise ValueError(f"no store at {folder}: make one with: bloomz index PATH --store {folder}")
-    store = QdrantEdgeDocumentStore(
-        str(folder),
-        description.embedding_dim,
-        datatype=description.datatype,  # type: ignore[arg-type]  # checked there
-        indexed_meta_fields=list(INDEXED_FIELDS),
-    )
-    try:
-        store.open(wait=30.0)  # what `bloomz ask` holds, it holds for a moment
-        yield store
-    finally:
-        store.close()
-
-
-def describe(folder: Path) -> StoreInfo:
-    """Tell what a store holds as a whole.
+def store_facts(folder: StoreFolder) -> StoreFacts:
+    """Return what a store holds as a whole.
 
     :param folder: of the store.
     :returns: model, counts, size.
     :raises ValueError: if there is none.
     """
-    with opened(folder) as store:
-        passages = store.count_documents()
-        files = stored_files(store)
-    description = read_description(folder)
+    with folder.opened() as store:
+        passages, files = store.count_documents(), len(stored_files(store))
+    description = folder.description
     assert description is not None
-    return StoreInfo(
-        str(folder),
-        description.info.get(MODEL_KEY),
+    return StoreFacts(
+        str(folder.path),
+        folder.info.get(MODEL_KEY),
         passages,
-        len(files),
-        _size(folder),
+        files,
+        _size(folder.path),
         description.embedding_dim,
         description.datatype,
         description.hybrid,

@@ -13,10 +13,9 @@ from typing import BinaryIO, NamedTuple
 
 from haystack import Document
 
-from bloomz_haystack.indexing.files import kind_of, size_of, stored_name
-from bloomz_haystack.indexing.formats.extract import Extract
+from bloomz_haystack.indexing.files import Note, Problem, kind_of, size_of, stored_name
+from bloomz_haystack.indexing.formats.extract import Extract, UnreadableFileError
 from bloomz_haystack.indexing.formats.line_ends import rejoined
-from bloomz_haystack.indexing.problems import Note, Problem, UnreadableFileError
 from haystack_integrations.common.bloomz.plain_text import plain_text
 
 Reader = Callable[[BinaryIO], Iterator[Extract]]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from bloomz_haystack.printable import printable
+from bloomz_haystack.files.printable import printable
 from bloomz_haystack.training.config import TrainConfig, load_config
 from bloomz_haystack.training.data.rows import TokenRow
 from bloomz_haystack.training.data.sampling import RowSampler

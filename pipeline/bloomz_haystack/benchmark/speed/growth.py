@@ -16,7 +16,8 @@ import torch
 
 from bloomz_haystack.benchmark.speed.memory import own_memory, run_measuring_memory
 from bloomz_haystack.benchmark.speed.random_texts import draw_lengths, random_texts
-from bloomz_haystack.indexing.index import Summary, Unwatched, index_files
+from bloomz_haystack.indexing.index import IndexProgress, IndexSummary, index_files
+from bloomz_haystack.settings import IndexSettings
 from haystack_integrations.common.bloomz.checkpoint import close_checkpoint, open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.scorer import Scorer
@@ -88,7 +89,7 @@ def measure_growth(sizes: Sizes, folder: Path, steps: Steps, seed: int = 0) -> l
     ]
 
 
-class _Marks(Unwatched):
+class _Marks(IndexProgress):
     """Watches an indexing run and notes time and memory where it passes a size."""
 
     def __init__(self, sizes: Sequence[int], done: Callable[[int], object]) -> None:
@@ -100,7 +101,7 @@ class _Marks(Unwatched):
     def started(self, total_bytes: int) -> None:
         self.begun = time.perf_counter()
 
-    def advanced(self, summary: Summary, bytes_done: int) -> None:
+    def advanced(self, summary: IndexSummary, bytes_done: int) -> None:
         self.done(summary.embedded - self.seen)
         self.seen = summary.embedded
         if self.left and self.seen >= self.left[0]:
@@ -120,7 +121,7 @@ def _by_passages(sizes: Sequence[int], folder: Path, steps: Steps, rng: np.rando
         (source / f"{start:07d}.jsonl").write_text("".join(lines), encoding="utf-8")
         write(len(texts))
     marks = _Marks(sizes, steps.step("index passages", sizes[-1]))
-    index_files([source], folder / "store", model=RETRIEVER, watcher=marks)
+    index_files([source], folder / "store", IndexSettings(model=RETRIEVER), progress=marks)
     what, memory_of = "index passages from files", "of the process, without mapped files"
     return Series("passages", "passages", what, memory_of, marks.sizes, marks.seconds, marks.memory)
 

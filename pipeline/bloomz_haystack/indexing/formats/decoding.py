@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from bloomz_haystack.indexing.formats.extract import count
-from bloomz_haystack.indexing.problems import UnreadableFileError
+from bloomz_haystack.files.printable import count
+from bloomz_haystack.indexing.formats.extract import UnreadableFileError
 
 PIECE = 8 * 2**20  # bytes of a text decoded together
 LONGEST_LINE = 256 * 2**20  # bytes

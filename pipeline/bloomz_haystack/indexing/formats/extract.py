@@ -14,13 +14,8 @@ class Extract(NamedTuple):
     notes: tuple[str, ...] = ()  # what was lost or guessed although there is text
 
 
-def count(number: int, what: str) -> str:
-    """Return a number with its noun.
-
-    >>> count(1, "byte"), count(1200, "byte")
-    ('1 byte', '1,200 bytes')
-    """
-    return f"{number:,} {what}{'s' * (number != 1)}"
+class UnreadableFileError(ValueError):
+    """A file whose text cannot be read; the message is the reason."""
 
 
 def ranges(numbers: list[int]) -> str:

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from bloomz_haystack.indexing.formats.decoding import LONGEST_LINE, Decoder, lines
-from bloomz_haystack.indexing.formats.extract import Extract
-from bloomz_haystack.indexing.problems import UnreadableFileError
+from bloomz_haystack.indexing.formats.extract import Extract, UnreadableFileError
 from haystack_integrations.document_stores.qdrant_edge.facts import check_json
 
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from bloomz_haystack.indexing.formats.extract import Extract, count, ranges
+from bloomz_haystack.files.printable import count
+from bloomz_haystack.indexing.formats.extract import Extract, UnreadableFileError, ranges
 from bloomz_haystack.indexing.formats.office_files import check_office_file, drawn_text, office_text, parse_xml
-from bloomz_haystack.indexing.problems import UnreadableFileError
 
 # Beside the body; what is repeated on every page comes last.
 _PARTS = [re.compile(rf"/word/{name}\d*\.xml") for name in ("footnotes", "endnotes", "comments", "header", "footer")]

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from bloomz_haystack.indexing.problems import UnreadableFileError
+from bloomz_haystack.indexing.formats.extract import UnreadableFileError
 
 LARGEST_CONTENT = 2**31  # bytes, unpacked; a zip of 1 MB may claim terabytes
 _OLE = b"\xd0\xcf\x11\xe0"  # of the format before 2007, and of a file with a password

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from bloomz_haystack.indexing.formats.extract import Extract, count, ranges
-from bloomz_haystack.indexing.problems import UnreadableFileError
+from bloomz_haystack.files.printable import count
+from bloomz_haystack.indexing.formats.extract import Extract, UnreadableFileError, ranges
 
 DRAWN = 2000  # bytes of drawing that make a page without text worth naming; an empty page has some too
 

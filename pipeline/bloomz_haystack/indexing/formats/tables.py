@@ -12,9 +12,8 @@ from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from bloomz_haystack.indexing.formats.decoding import Decoder, lines
-from bloomz_haystack.indexing.formats.extract import Extract
+from bloomz_haystack.indexing.formats.extract import Extract, UnreadableFileError
 from bloomz_haystack.indexing.formats.office_files import check_office_file
-from bloomz_haystack.indexing.problems import UnreadableFileError
 
 DELIMITERS = "\t;,|"  # of two that fit as well, the first
 CONTENT_COLUMNS = ("content", "text")

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from bloomz_haystack.indexing.formats.decoding import decode
-from bloomz_haystack.indexing.formats.extract import Extract
+from bloomz_haystack.indexing.formats.extract import Extract, UnreadableFileError
 from bloomz_haystack.indexing.formats.json_lines import check_metadata
 from bloomz_haystack.indexing.formats.line_ends import rejoined
-from bloomz_haystack.indexing.problems import UnreadableFileError
 from haystack_integrations.common.bloomz.plain_text import plain_text
 
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Text of anybody's -> text that a terminal shows and does not obey.
+"""Untrusted text -> text that a terminal shows and does not obey; numbers with their nouns.
 
 A passage, a title, a file name or an error message may hold escape sequences that clear the screen, name the window or
 hide a link, or that turn the direction of writing round so that ``cod.exe`` reads as ``exe.doc``.
@@ -36,6 +36,15 @@ def printable_json(text: str) -> str:
     "a\u009b"
     """
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "byte"), count(1200, "byte")
+    ('1 byte', '1,200 bytes')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _written_out(found: re.Match[str]) -> str:

@@ -63,6 +63,12 @@ def randomize(model: torch.nn.Module) -> None:
                 parameter.uniform_(0.5, 1.5)
 
 
+@pytest.fixture(autouse=True)
+def loud_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb run in this process leaves its logging alone: other tests look at the logs."""
+    monkeypatch.setattr("bloomz_haystack.cli.errors.quiet_libraries", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def make_bloom(tmp_path_factory: pytest.TempPathFactory) -> MakeBloom:
     """Save a random checkpoint and give its folder."""

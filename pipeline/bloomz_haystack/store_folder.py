@@ -40,8 +40,9 @@ class StoreFolder:
         return self.description.embedding_dim if self.description else None
 
     def check_exists(self) -> int:
-        """Return the numbers in a vector.
+        """Refuse a store that is not there.
 
+        :returns: the numbers in a vector.
         :raises ValueError: if there is no store.
         """
         if self.dimension is None:
@@ -75,6 +76,7 @@ class StoreFolder:
         """Return whether to search by words too: as asked, else if the store has a BM25 index.
 
         :param wanted: what the user asked for, if anything.
+        :returns: whether to.
         :raises ValueError: if it is asked for and the store has none.
         """
         has_words = self.description is not None and self.description.hybrid

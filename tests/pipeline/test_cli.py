@@ -15,7 +15,6 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from bloomz_haystack.cli import errors
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.cli.errors import one_line_errors
 from bloomz_haystack.indexing.index import index_files
@@ -29,8 +28,7 @@ Bloomz = Callable[..., Result]
 
 @pytest.fixture
 def bloomz(monkeypatch: pytest.MonkeyPatch) -> Bloomz:
-    """Run a command in this process, without touching its logging: other tests look at the logs."""
-    monkeypatch.setattr(errors, "quiet_libraries", lambda: None)
+    """Run a command in this process."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("BLOOMZ_DEBUG", raising=False)
     return lambda *arguments: CliRunner().invoke(cli.app, [str(argument) for argument in arguments])

@@ -21,7 +21,6 @@ from typer.testing import CliRunner, Result
 from bloomz_haystack.answering import Answer, FoundPassage
 from bloomz_haystack.cli import answer_table as answers
 from bloomz_haystack.cli import console as drawing
-from bloomz_haystack.cli import errors
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.cli import output as showing
 from bloomz_haystack.cli.ask import read_questions
@@ -242,7 +241,6 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny_bloom: Path) -> Path:
 
 @pytest.fixture
 def bloomz(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
-    monkeypatch.setattr(errors, "quiet_libraries", lambda: None)
     monkeypatch.delenv("BLOOMZ_DEBUG", raising=False)
 
     def run(*arguments: object, stdin: bytes = b"") -> Result:

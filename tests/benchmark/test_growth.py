@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from bloomz_haystack.benchmark.speed import growth, growth_report
 from bloomz_haystack.benchmark.speed.growth import Series, Sizes, exponent
 from bloomz_haystack.benchmark.speed.threads import VARIABLES
-from bloomz_haystack.cli import benchmark_growth as growth_cli
+from bloomz_haystack.cli import benchmark_speed as growth_cli
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.indexing import index as indexing
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary, index_files
@@ -46,15 +46,15 @@ def test_marks_are_the_ends_of_blocks_past_a_size(monkeypatch: pytest.MonkeyPatc
 def test_table_and_values_say_the_same(tmp_path: Path) -> None:
     known = Series("tokens", "tokens a text", "embed", "above", [10, 100], [0.5, 5.0], [10**6, 10**6])
     unknown = known._replace(name="candidates", memory=[None, None])
-    told = growth_report.as_json([known, unknown], 1)
+    told = growth_report.growth_values([known, unknown], 1)
     json.dumps(told)
     assert told["series"]["tokens"]["seconds_exponent"] == pytest.approx(1)
     assert told["series"]["tokens"]["memory_exponent"] == pytest.approx(0)
     assert told["series"]["candidates"]["memory_exponent"] is None
-    table = growth_report.markdown([known, unknown])
+    table = growth_report.growth_markdown([known, unknown])
     assert "| 100 | 5 | 50 | 1.0 MB |" in table
     assert "to the power of 1.00, memory not known" in table
-    growth_report.draw([known, unknown], tmp_path / "growth.png")
+    growth_report.draw_growth([known, unknown], tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -287,7 +287,7 @@ def test_the_rerankers_protocol_scores_every_context(
         (["--systems", "bm25", "--candidates", "0"], "--candidates must be > 0, but got 0"),
         (["--systems", "bm25", "--passage-lang", "en"], "is one file, of one language"),
         (["--systems", "bm25", "--against", "nobody"], "choose from bm25"),
-        (["--systems", "a/b", "--pooling", "sum"], "last, mean, cls"),
+        (["--systems", "a/b", "--systems-file", "rien.yaml"], "cannot read rien.yaml"),
     ],
 )
 def test_mistakes_are_one_line(bloomz: Bloomz, squad: Path, tmp_path: Path, more: list[str], told: str) -> None:
@@ -295,6 +295,57 @@ def test_mistakes_are_one_line(bloomz: Bloomz, squad: Path, tmp_path: Path, more
     assert result.exit_code == 2
     assert told in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        (["--pooling", "mean"], "pooling"),
+        (["--metric", "l2"], "metric"),
+        (["--query-prefix", "q: "], "query_prefix"),
+        (["--passage-prefix", "p: "], "passage_prefix"),
+    ],
+)
+def test_options_that_a_systems_file_replaces_still_work_for_a_version(
+    bloomz: Bloomz, squad: Path, tmp_path: Path, tiny_bloom: Path, option: list[str], key: str
+) -> None:
+    result = bloomz(*french(squad, tmp_path / "out", "--systems", tiny_bloom, *option))
+    assert result.exit_code == 0, result.stderr
+    assert f"give {key} in an entry of a --systems-file" in result.stderr
+    (row,) = read_run(tmp_path / "out").rows
+    assert row.settings[key] == option[1]
+    assert option[0] not in bloomz("quality", "--help").stdout
+
+
+def test_hidden_options_of_rankers(bloomz: Bloomz, squad: Path, tmp_path: Path, tiny_ranker: Path) -> None:
+    more = ("--systems", "bm25", "--rerank", tiny_ranker, "--question-first", "--score-prior", "1")
+    result = bloomz(*french(squad, tmp_path / "out", *more))
+    assert result.exit_code == 0, result.stderr
+    assert "give context_first, score_prior in an entry of a --systems-file" in result.stderr
+    ranker = read_run(tmp_path / "out").rows[1].settings["ranker"]
+    assert (ranker["context_first"], ranker["score_prior"]) == (False, 1)
+    wrong = bloomz(*french(squad, tmp_path / "out", "--systems", "a/b", "--pooling", "sum"))
+    assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 2)  # the note, the error
+    assert "system 'a/b': pooling: expected 'last', 'mean' or 'cls', but got 'sum'" in wrong.stderr
+
+
+def test_the_report_shows_names_and_texts_and_runs_none(bloomz: Bloomz, tmp_path: Path) -> None:
+    evil = "<script>alert('é')</script> | *a* & <b>b</b>"
+    qas = [{"id": "0", "question": f"Qui ? {evil}", "answers": [{"text": "é", "answer_start": 0}]}]
+    data = {"data": [{"title": evil, "paragraphs": [{"context": f"Où ? {evil}", "qas": qas}]}]}
+    (tmp_path / "evil.json").write_text(json.dumps(data), encoding="utf-8")
+    (tmp_path / "systems.yaml").write_text(json.dumps({"systems": {"evil": {"kind": "bm25", "label": evil}}}))
+    out = tmp_path / "out"
+    result = bloomz(
+        *french(tmp_path / "evil.json", out, "--systems", "evil", "--systems-file", tmp_path / "systems.yaml")
+    )
+    assert result.exit_code == 0, result.stderr
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert page.count("&lt;script&gt;") >= 4  # label, question and passage twice
+    assert page.count("<td>1.0</td>") == 1  # Top-mean
+    assert page.count("<table>") == 3
 
 
 def test_another_corpus_in_the_same_folder_is_refused(bloomz: Bloomz, squad: Path, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from bloomz_haystack.benchmark.speed.limits import Probes, Rates, Work, bloom_wo
 from bloomz_haystack.benchmark.speed.memory import run_measuring_memory
 from bloomz_haystack.benchmark.speed.random_bloom import SHAPES, save_random_bloom, settings_for, switch_off_shortcut
 from bloomz_haystack.benchmark.speed.random_texts import draw_lengths, random_texts
-from bloomz_haystack.benchmark.speed.sections import Plan, Run, SpeedOptions, make_plan, measure_speed
-from bloomz_haystack.benchmark.speed.table import as_json, limit_seconds, markdown
+from bloomz_haystack.benchmark.speed.sections import Plan, SpeedOptions, SpeedRun, make_plan, measure_speed
+from bloomz_haystack.benchmark.speed.table import limit_seconds, speed_markdown, speed_values
 from bloomz_haystack.benchmark.speed.threads import VARIABLES, available_cores, choose_threads, pinned_threads
 from bloomz_haystack.cli import benchmark_speed as speed_cli
 from bloomz_haystack.cli import main as cli
@@ -123,8 +123,8 @@ def test_other_results_are_refused(result: float) -> None:
 def test_table_and_json_say_the_same() -> None:
     clock = FakeClock()
     measured = measure(clock, clock.way("ours", 9, 9, 1, 2, 4), clock.way("other", 9, 9, 3, 8, 4))
-    run = Run(make_plan(SpeedOptions(layers=3)), "float32", [measured])
-    told = as_json(run)
+    run = SpeedRun(make_plan(SpeedOptions(layers=3)), "float32", [measured])
+    told = speed_values(run)
     json.dumps(told)
     assert {key: told[key] for key in ("shape", "hidden", "layers", "published_layers", "last_layer_shortcut")} == {
         "shape": "560m",
@@ -139,12 +139,12 @@ def test_table_and_json_say_the_same() -> None:
     assert (other["ours_faster_by"], other["ours_faster_by_min"], other["ours_faster_by_max"]) == (3, 1, 4)
     assert (other["share_of_limit"], encode["ways"]["ours"]["ours_faster_by"]) == (0.125, 1)
     assert encode["not_measured"] == {"absent": "not here"}
-    table = markdown(run)
+    table = speed_markdown(run)
     assert "depth cut to 3 of 24 layers" in table
     assert "| other | 1.0 | 150 | 4 (3–8) |" in table
     assert "| 3.00 | 12 % |" in table
     assert "| absent | not measured: not here |" in table
-    whole = markdown(run._replace(plan=make_plan(SpeedOptions(layers=24))))
+    whole = speed_markdown(run._replace(plan=make_plan(SpeedOptions(layers=24))))
     assert "all 24 layers, our last-layer shortcut on" in whole
 
 

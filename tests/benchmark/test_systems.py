@@ -76,37 +76,42 @@ def test_a_file_of_the_user_adds_and_replaces(write: Write) -> None:
     [
         (
             "systems: {a: {kind: encoder, model: m/n, poling: mean}}",
-            r"'a' has an unknown key 'poling'; known are label,",
+            r"systems\.a: unknown key 'poling' \(did you mean 'pooling'\?\); known are name, label,",
         ),
-        ("systems: {a: {kind: oracle}}", "'a': kind must be one of bm25, encoder, hybrid, but got 'oracle'"),
-        ("systems: {a: {kind: encoder, model: m/n, pooling: max}}", "pooling must be one of last, mean, cls"),
-        ("systems: {a: {kind: encoder, model: m/n, metric: L1}}", "metric must be one of cosine, l2, dot"),
-        ("systems: {a: {kind: bm25, stemming: 1}}", "stemming must be true or false, but got 1"),
-        ("systems: {a: {kind: encoder, model: m/n, max_length: 0}}", "max_length must be a number of tokens > 0"),
-        ("systems: {a: {kind: encoder, model: m/n, max_length: true}}", "max_length must be a number of tokens > 0"),
-        ("systems: {a: {kind: encoder, model: 3}}", "model must be a text, but got 3"),
-        ("systems: {a: {kind: encoder}}", "'a' lacks the key 'model'"),
-        ("systems: {a: {model: m/n}}", "'a' lacks the key 'kind'"),
-        ("systems: {a: {kind: hybrid, of: [bm25]}}", "of must be a list of at least two names"),
-        ("systems: {a: {kind: hybrid, of: [bm25, b]}}", "'a' fuses 'b', which is not one of bm25,"),
-        ("systems: {a: {kind: hybrid, of: [bm25, hybrid-tiny]}}", "'a' fuses 'hybrid-tiny'"),
+        ("systems: {a: {kind: oracle}}", r"systems\.a\.kind: expected 'bm25', 'encoder' or 'hybrid', but got 'oracle'"),
+        ("systems: {a: {kind: encoder, model: m/n, pooling: max}}", "a.pooling: expected 'last', 'mean' or 'cls', but"),
+        ("systems: {a: {kind: encoder, model: m/n, metric: L1}}", "a.metric: expected 'cosine', 'l2' or 'dot', but"),
+        ("systems: {a: {kind: bm25, stemming: 1}}", "a.stemming: expected true or false, but got 1"),
+        ("systems: {a: {kind: encoder, model: m/n, max_length: 0}}", "a.max_length: expected a number greater than 0"),
+        ("systems: {a: {kind: encoder, model: m/n, max_length: true}}", "a.max_length: expected a whole number"),
+        ("systems: {a: {kind: encoder, model: 3}}", "a.model: expected a text, but got 3"),
+        ("systems: {a: {kind: encoder}}", "systems.a: lacks the key 'model', which an encoder needs"),
+        ("systems: {a: {model: m/n}}", "systems.a: lacks the key 'kind'"),
+        ("systems: {a: {kind: hybrid, of: [bm25]}}", "systems.a: of: expected a list of at least two names"),
+        ("systems: {a: {kind: hybrid}}", "systems.a: is of kind 'hybrid': a hybrid, and only a hybrid, has 'of'"),
+        ("systems: {a: {kind: hybrid, of: [bm25, b]}}", "a: of: expected names among bm25, .*, got 'b'"),
+        ("systems: {a: {kind: hybrid, of: [bm25, hybrid-tiny]}}", "expected names among .*, got 'hybrid-tiny'"),
         (
             "systems: {a: {kind: hybrid, of: [bm25, e5-base], fusion: sum}}",
-            "fusion must be one of convex, rrf, but got 'sum'",
+            "a.fusion: expected 'convex' or 'rrf', but got 'sum'",
         ),
         (
             "systems: {a: {kind: hybrid, of: [bm25, bloomz-560m-retriever], fusion: convex}}",
-            "'a' fuses the scores of 'bloomz-560m-retriever', which are l2 and not cosine: leave fusion out, or",
+            "a: fusion: 'convex' adds cosines, but the metric of 'bloomz-560m-retriever' is 'l2': leave fusion out, or",
         ),
-        ("systems: {a: {kind: bm25, of: [bm25, e5-base]}}", "'a' is a bm25: a hybrid, and only a hybrid, has 'of'"),
-        ("systems: {a: encoder}", "'a' must be a mapping"),
-        ("systems: [a]", "systems must map names to entries"),
-        ("system: {}", r"expected the keys systems and rankers, but got \['system'\]"),
-        ("- a", "but got list"),
-        ("a: [", "cannot read the systems of"),
-        ("rankers: {a: {context_first: true}}", "'a' lacks the key 'model'"),
-        ("rankers: {a: {model: m/n, pooling: mean}}", "'a' has an unknown key 'pooling'"),
-        ("rankers: {a: {model: m/n, score_prior: -1}}", "'a': score_prior must be a number >= 0, but got -1"),
+        (
+            "systems: {a: {kind: bm25, of: [bm25, e5-base]}}",
+            "systems.a: is of kind 'bm25': a hybrid, and only a hybrid, has 'of'",
+        ),
+        ("systems: {a: encoder}", "systems.a: expected a mapping of name, label, kind, .*, but got 'encoder'"),
+        ("systems: [a]", r"systems: expected a mapping, but got \['a'\]"),
+        ("system: {}", r"unknown key 'system' \(did you mean 'systems'\?\); known are systems, rankers"),
+        ("- a", r"expected a mapping of systems, rankers, but got \['a'\]"),
+        ("a: [", "cannot read .*mes-systemes.yaml"),
+        ("rankers: {a: {context_first: true}}", "rankers.a: lacks the key 'model'"),
+        ("rankers: {a: {model: m/n, pooling: mean}}", "rankers.a: unknown key 'pooling'"),
+        ("rankers: {a: {model: m/n, score_prior: -1}}", "a.score_prior: expected a number greater than or equal to 0"),
+        ("rankers: {a: {model: m/n, score_prior: .nan}}", "a.score_prior: expected a finite number"),
     ],
 )
 def test_a_wrong_entry_is_one_line_with_file_entry_and_key(write: Write, text: str, told: str) -> None:
@@ -117,7 +122,7 @@ def test_a_wrong_entry_is_one_line_with_file_entry_and_key(write: Write, text: s
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cannot read the systems of .*rien\.yaml"):
+    with pytest.raises(ValueError, match=r"cannot read .*rien\.yaml"):
         read_systems(tmp_path / "rien.yaml")
 
 
@@ -132,8 +137,8 @@ def test_a_folder_and_a_hub_name_take_the_arguments(tmp_path: Path) -> None:
     systems, _ = read_systems()
     folder = tmp_path / "mon-modele"
     folder.mkdir()
-    given = {"metric": "l2", "query_prefix": "q: ", "passage_prefix": "p: ", "max_length": 64}
-    own, hub, known = choose_systems(f"{folder},moi/modele,e5-base", systems, pooling="cls", **given).rows  # type: ignore[arg-type]
+    given = {"pooling": "cls", "metric": "l2", "query_prefix": "q: ", "passage_prefix": "p: ", "max_length": 64}
+    own, hub, known = choose_systems(f"{folder},moi/modele,e5-base", systems, given).rows
     assert own == System(str(folder), "mon-modele", "encoder", str(folder), None, "cls", "l2", "q: ", "p: ", 64)
     assert (hub.model, hub.label, hub.pooling, hub.query_prefix) == ("moi/modele", "moi/modele", "cls", "q: ")
     assert known == systems["e5-base"]
@@ -144,7 +149,7 @@ def test_a_plus_fuses(tmp_path: Path) -> None:
     systems, _ = read_systems()
     folder = tmp_path / "a+b"  # a folder is itself, whatever its name
     folder.mkdir()
-    choice = choose_systems(f"bm25+moi/modele,hybrid-tiny+e5-base,{folder}", systems, metric="dot")
+    choice = choose_systems(f"bm25+moi/modele,hybrid-tiny+e5-base,{folder}", systems, {"metric": "dot"})
     fused, nested, alone = choice.rows
     assert (fused.kind, fused.of, fused.label) == ("hybrid", ("bm25", "moi/modele"), "BM25 + moi/modele")
     assert [part.model for part in choice.parts(fused)] == ["", "moi/modele"]
@@ -174,14 +179,16 @@ def test_wrong_arguments() -> None:
     systems, _ = read_systems()
     with pytest.raises(ValueError, match="no system was named"):
         choose_systems(" , ", systems)
-    with pytest.raises(ValueError, match="pooling must be one of last, mean, cls, but got 'max'"):
-        choose_systems("moi/modele", systems, pooling="max")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match="system 'moi/modele': pooling: expected 'last', 'mean' or 'cls', but got 'max'"
+    ):
+        choose_systems("moi/modele", systems, {"pooling": "max"})
 
 
 def test_rankers_by_name_folder_and_hub_name(tmp_path: Path) -> None:
     _, rankers = read_systems()
     assert choose_ranker("tiny-fr-en-ranker", rankers) == rankers["tiny-fr-en-ranker"]
-    assert choose_ranker("moi/juge", rankers, context_first=False, max_length=99) == Ranker(
+    assert choose_ranker("moi/juge", rankers, {"context_first": False, "max_length": 99}) == Ranker(
         "moi/juge", "moi/juge", "moi/juge", None, False, 99
     )
     assert choose_ranker(str(tmp_path), rankers).label == tmp_path.name

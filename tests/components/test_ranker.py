@@ -185,7 +185,7 @@ def test_the_benchmark_ranks_with_the_same_prior(tiny_ranker: Path) -> None:
     vectors = rng.standard_normal((len(corpus.passages), 8)).astype(np.float32)
     first = rank_vectors(vectors[:4], vectors, [question.gold for question in questions], "cosine", 5)
     first.candidate_scores[3, 2:] = -np.inf  # not found, as by BM25
-    entry = choose_ranker(str(tiny_ranker), {}, score_prior=2.0)
+    entry = choose_ranker(str(tiny_ranker), {}, {"score_prior": 2.0})
     encoder = open_cross_encoder(entry, device="cpu")
     second = rerank_passages(encoder, first, corpus, questions, 5, Quiet())
     prior = BloomzRanker(str(tiny_ranker), device=CPU, score_prior=2.0, scale_score=False)

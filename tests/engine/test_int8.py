@@ -326,21 +326,25 @@ def test_rows_of_the_benchmark_name_it(tiny_bloom: Path, tiny_ranker: Path) -> N
     systems, rankers = read_systems()
     assert {systems["tiny-fr-en-retriever-int8"].precision, rankers["tiny-fr-en-ranker-int8"].precision} == {"int8"}
     exact, short = (
-        open_text_model(choose_systems(str(tiny_bloom), systems, pooling="last", precision=precision).rows[0], "cpu")
+        open_text_model(
+            choose_systems(str(tiny_bloom), systems, {"pooling": "last", "precision": precision}).rows[0], "cpu"
+        )
         for precision in (None, "int8")
     )
     assert exact.fingerprint != short.fingerprint, "kept vectors of one must not serve the other"
     assert 0 < np.abs(exact.encode(TEXTS) - short.encode(TEXTS)).max() < 1.0
     first, second = (
-        open_cross_encoder(choose_ranker(str(tiny_ranker), rankers, precision=precision), "cpu")
+        open_cross_encoder(choose_ranker(str(tiny_ranker), rankers, {"precision": precision}), "cpu")
         for precision in (None, "int8")
     )
     (plain,), (rounded,) = (model.log_odds(TEXTS[:1], [TEXTS]) for model in (first, second))
     assert (plain != rounded).any()
-    with pytest.raises(ValueError, match="precision must be one of int8, but got 'int4'"):
-        choose_systems(str(tiny_bloom), systems, precision="int4")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="precision: expected 'int8', but got 'int4'"):
+        choose_systems(str(tiny_bloom), systems, {"precision": "int4"})
     with pytest.raises(ValueError, match="is for Bloom with last-token pooling"):
-        open_text_model(choose_systems(str(tiny_bloom), systems, pooling="mean", precision="int8").rows[0], "cpu")
+        open_text_model(
+            choose_systems(str(tiny_bloom), systems, {"pooling": "mean", "precision": "int8"}).rows[0], "cpu"
+        )
     for model in (exact, short, first, second):
         model.close()
 

@@ -1,4 +1,4 @@
-"""``bloomz benchmark``: reads arguments, calls ``measure_quality`` and ``write_report``, prints."""
+"""`bloomz benchmark` and its verbs; for `quality`, `table`, `expected`: read arguments, call the benchmark, print."""
 
 import os
 import sys
@@ -9,28 +9,31 @@ from typing import Annotated
 import typer
 
 from bloomz_haystack.cli.arguments import INTEGER, PRECISION, TEXT, WEIGHT
+from bloomz_haystack.cli.benchmark_speed import JsonTable, MarkdownTable, growth, speed
 from bloomz_haystack.cli.errors import SETTINGS, one_line_errors, quiet_libraries, say
 from bloomz_haystack.cli.signals import clean_up_when_stopped
 
 benchmark = typer.Typer(help="Measure systems on questions whose right passage is known.", **SETTINGS)
+benchmark.command()(speed)
+benchmark.command()(growth)
 
 
 class Protocol(StrEnum):
-    """Whose card is followed."""
+    """Which card's questions are asked."""
 
     retriever = "retriever"
     reranker = "reranker"
 
 
 class Ties(StrEnum):
-    """Which of its places a tie counts as."""
+    """How ties are ranked."""
 
     fair = "fair"
     optimistic = "optimistic"
 
 
 class Rule(StrEnum):
-    """Which equal questions are left out."""
+    """Which duplicate questions are dropped."""
 
     none = "none"
     stripped = "strip"
@@ -38,83 +41,74 @@ class Rule(StrEnum):
 
 
 Against = Annotated[
-    str | None, typer.Option(help="Row that the others are tested against; default: the first.", show_default=False)
+    str | None, typer.Option(help="Baseline row of the significance tests; default: the first.", show_default=False)
 ]
 TiesOption = Annotated[Ties, typer.Option(help="Rank of a tie: expected (fair) or best (optimistic).")]
-Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown on a terminal too, as a pipe gets it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+FEW = {"hidden": True, "show_default": False}  # what a --systems-file says better; read for one version more
 
 
 @benchmark.command()
 def quality(
     corpus: Annotated[str, typer.Option(help="squad, piaf or squad-fr-slice.", show_default=False)],
     data: Annotated[
-        Path | None, typer.Option(help="File or folder of the corpus; squad without it: the Hub.", show_default=False)
+        Path | None,
+        typer.Option(help="File or folder of the corpus; squad can come from the Hub instead.", show_default=False),
     ] = None,
     query_lang: Annotated[str, typer.Option(help="Language of the questions: fr or en.")] = "fr",
     passage_lang: Annotated[str, typer.Option(help="Language of the passages: fr or en.")] = "fr",
     systems: Annotated[
-        str, typer.Option(help='"all", or names, folders, Hub names separated by commas; A+B fuses two.')
+        str, typer.Option(help='"all", or names, folders and Hub names, separated by commas; A+B fuses two.')
     ] = "bm25-stemmed,tiny-fr-en-retriever",
     rerank: Annotated[
-        str, typer.Option(help="Rankers, separated by commas: each reorders each system, as a row of its own.")
+        str, typer.Option(help="Rankers, separated by commas; each is run after each system, as a separate row.")
     ] = "",
     candidates: Annotated[
         int | None,
         typer.Option(
-            help="Passages of a question that a ranker sees; default: 50, all by the rerankers' protocol.", **INTEGER
+            help="Passages per question given to a ranker; default: 50, or all with --protocol reranker.", **INTEGER
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Leave the rows that the folder holds with these settings.")
+        bool, typer.Option("--resume", help="Keep finished rows of OUT that have these settings.")
     ] = False,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder of kept vectors; default: OUT/vectors.", show_default=False)
+        Path | None, typer.Option(help="Folder of the vector cache; default: OUT/vectors.", show_default=False)
     ] = None,
     protocol: Annotated[
-        Protocol, typer.Option(help="retriever: every question; reranker: the first question of each passage.")
+        Protocol, typer.Option(help="retriever: all questions; reranker: the first question of each passage.")
     ] = Protocol.retriever,
-    deduplicate: Annotated[Rule, typer.Option(help="Leave out questions equal to the letter, or once stripped.")] = (
-        Rule.none
-    ),
+    deduplicate: Annotated[
+        Rule, typer.Option(help="Drop duplicate questions: identical (strict), or identical once stripped (strip).")
+    ] = (Rule.none),
     ties: TiesOption = Ties.fair,
     against: Against = None,
     abstention: Annotated[
-        bool, typer.Option("--abstention", help="Also ask the questions without an answer: when to keep silent.")
+        bool,
+        typer.Option(
+            "--abstention", help="Also ask unanswerable questions, to find the best threshold for not answering."
+        ),
     ] = False,
     systems_file: Annotated[
-        Path | None, typer.Option(help="YAML with systems and rankers of your own.", show_default=False)
-    ] = None,
-    pooling: Annotated[str | None, typer.Option(help="Of folders and Hub names: last, mean or cls.")] = None,
-    metric: Annotated[str, typer.Option(help="Of folders and Hub names: cosine, l2 or dot.")] = "cosine",
-    query_prefix: Annotated[str, typer.Option(help="Of folders and Hub names: before each question.", **TEXT)] = "",
-    passage_prefix: Annotated[str, typer.Option(help="Of folders and Hub names: before each passage.", **TEXT)] = "",
-    precision: Annotated[
-        str | None,
-        typer.Option(help='Of folders and Hub names: "int8", Bloom on a CPU.', show_default=False, **PRECISION),
-    ] = None,
-    question_first: Annotated[
-        bool, typer.Option("--question-first", help="Rankers by folder or Hub name read the question first.")
-    ] = False,
-    score_prior: Annotated[
-        float | None,
-        typer.Option(
-            help="Rankers by folder or Hub name: weight of the first stage's scores; default: its own.",
-            show_default=False,
-            **WEIGHT,
-        ),
+        Path | None, typer.Option(help="YAML file with your own systems and rankers.", show_default=False)
     ] = None,
     french_squad: Annotated[
-        str | None, typer.Option(help="French translation of SQuAD on the Hub, without --data.", show_default=False)
+        str | None, typer.Option(help="Hub name of a French SQuAD, used without --data.", show_default=False)
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda; default: chosen.", show_default=False)] = None,
     batch_tokens: Annotated[int, typer.Option(help="Tokens computed together.", **INTEGER)] = 2048,
-    markdown: Markdown = False,
-    json: Json = False,
+    markdown: MarkdownTable = False,
+    json: JsonTable = False,
+    pooling: Annotated[str | None, typer.Option(**FEW)] = None,
+    metric: Annotated[str | None, typer.Option(**FEW)] = None,
+    query_prefix: Annotated[str | None, typer.Option(**FEW, **TEXT)] = None,
+    passage_prefix: Annotated[str | None, typer.Option(**FEW, **TEXT)] = None,
+    precision: Annotated[str | None, typer.Option(**FEW, **PRECISION)] = None,
+    question_first: Annotated[bool, typer.Option("--question-first", **FEW)] = False,
+    score_prior: Annotated[float | None, typer.Option(**FEW, **WEIGHT)] = None,
 ) -> None:
-    """Rank all passages for every question with each system; write ranks, a table and a report with figures."""
-    with one_line_errors(stopped=f"finished rows stay in {out}; the same command with --resume goes on from there"):
+    """Rank all passages for every question with each system; write ranks, a table and a report."""
+    with one_line_errors(stopped=f"finished rows are kept in {out}; add --resume to continue"):
         quiet_libraries()
         if not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -129,18 +123,22 @@ def quality(
         if protocol is Protocol.reranker:
             read = first_questions(read)
         known, known_rankers = read_systems(systems_file)
-        choice = choose_systems(
-            systems,
-            known,
-            pooling=pooling,  # type: ignore[arg-type]  # checked there
-            metric=metric,  # type: ignore[arg-type]
-            precision=precision,  # type: ignore[arg-type]
+        of_systems = _given(
+            pooling=pooling,
+            metric=metric,
             query_prefix=query_prefix,
             passage_prefix=passage_prefix,
+            precision=precision,
         )
+        of_rankers = _given(
+            context_first=False if question_first else None, precision=precision, score_prior=score_prior
+        )
+        if of_systems or of_rankers:
+            keys = ", ".join(of_systems | of_rankers)
+            say(f"give {keys} in an entry of a --systems-file: the next version no longer reads the options for it")
+        choice = choose_systems(systems, known, of_systems)
         names = [name.strip() for name in rerank.split(",") if name.strip()]
-        own = {"context_first": not question_first, "precision": precision, "score_prior": score_prior}
-        rankers = [choose_ranker(name, known_rankers, **own) for name in names]  # type: ignore[arg-type]
+        rankers = [choose_ranker(name, known_rankers, of_rankers) for name in names]
         seen = candidates or (len(read.passages) if protocol is Protocol.reranker else 50)
         watcher = TerminalWatcher()
         try:
@@ -165,10 +163,10 @@ def table(
     results: Annotated[Path, typer.Argument(help="Folder written by bloomz benchmark quality.", show_default=False)],
     ties: TiesOption = Ties.fair,
     against: Against = None,
-    markdown: Markdown = False,
-    json: Json = False,
+    markdown: MarkdownTable = False,
+    json: JsonTable = False,
 ) -> None:
-    """Compute the table and the report again from kept ranks, without a model."""
+    """Rebuild the table and the report from saved ranks, without a model."""
     with one_line_errors(stopped="the ranks stay"):
         quiet_libraries()
         clean_up_when_stopped()
@@ -177,7 +175,7 @@ def table(
 
 @benchmark.command()
 def expected() -> None:
-    """Print what the model cards publish, with the command that measures the same."""
+    """Print the published figures, each with the command that reproduces it."""
     with one_line_errors(stopped="nothing was changed"):
         from bloomz_haystack.benchmark.report.expected import all_expected
 
@@ -187,21 +185,25 @@ def expected() -> None:
                 typer.echo(f"    {name}: " + ", ".join(f"{figure} {value:g}" for figure, value in values.items()))
 
 
+def _given(**values: object) -> dict[str, object]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def _report(folder: Path, ties: Ties, against: str | None, as_markdown: bool, json: bool) -> None:
-    from bloomz_haystack.benchmark.report.html import as_json, write_report
-    from bloomz_haystack.benchmark.report.table import markdown
+    from bloomz_haystack.benchmark.report.html import table_values, write_report
+    from bloomz_haystack.benchmark.report.table import table_markdown
     from bloomz_haystack.cli.console import show_markdown
     from bloomz_haystack.cli.output import print_json
 
     made = write_report(folder, ties.value, against)
     if json:
-        print_json(as_json(made))
+        print_json(table_values(made))
         return
-    show_markdown(markdown(made), as_markdown)
+    show_markdown(table_markdown(made), as_markdown)
     say(f"{folder}: table.md, report.html, results.json, rows/ (rank of every question)")
 
 
 def _command() -> str:
-    """What was typed; folders by their last name, since results are published and the paths of a machine are not."""
+    """Return what was typed; folders by their last name: results are published, the paths of a machine are not."""
     words = ["bloomz", *(Path(word).name if word.startswith(("/", "~", ".")) else word for word in sys.argv[1:])]
     return " ".join(f'"{word}"' if " " in word else word for word in words)

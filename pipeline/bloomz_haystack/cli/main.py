@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from bloomz_haystack.cli import benchmark_growth, benchmark_speed  # noqa: F401  # they add their verbs to the next
 from bloomz_haystack.cli.arguments import VerboseOption
 from bloomz_haystack.cli.ask import ask_verb
 from bloomz_haystack.cli.benchmark import benchmark

@@ -5,6 +5,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+NOT_INSTALLED = "not installed"
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, as 64 hexadecimal digits.
@@ -25,7 +27,7 @@ def package_version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def git_commit(here: Path = Path(__file__)) -> str | None:

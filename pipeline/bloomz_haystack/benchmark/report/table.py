@@ -16,6 +16,7 @@ from bloomz_haystack.benchmark.figures.metrics import NAMES, figures
 from bloomz_haystack.benchmark.figures.significance import bootstrap_intervals, paired_p_value
 from bloomz_haystack.benchmark.report.expected import LEGEND, Expected, compare, expected_for
 from bloomz_haystack.benchmark.run.results_folder import KeptRun, Row, RunFacts
+from bloomz_haystack.files.markdown import markdown_table
 
 TIES = {
     "fair": "a tie counts as the middle of its places (the expected rank)",
@@ -45,7 +46,7 @@ class Abstention(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One row of the table; ``figures`` and ``intervals`` are empty where the system is not available."""
+    """One row of the table; `figures` and `intervals` are empty where the system is not available."""
 
     name: str
     label: str
@@ -70,10 +71,10 @@ class Table(NamedTuple):
 
 
 def make_table(run: KeptRun, ties: str = "fair", against: str | None = None) -> Table:
-    """Compute everything a table shows from kept ranks.
+    """Return everything a table shows, from kept ranks.
 
-    :param run: from ``read_run``.
-    :param ties: ``fair`` or ``optimistic``.
+    :param run: from `read_run`.
+    :param ties: `fair` or `optimistic`.
     :param against: the row that the others are tested against; None takes the first measured one.
     :returns: the table.
     :raises ValueError: for an unknown way to rank ties, or a row that is not there.
@@ -92,10 +93,10 @@ def make_table(run: KeptRun, ties: str = "fair", against: str | None = None) -> 
 
 
 def ranks_of(row: Row, ties: str) -> npt.NDArray[np.float64]:
-    """Choose between the two ranks kept of each question.
+    """Return one of the two ranks kept of each question.
 
     :param row: measured.
-    :param ties: ``fair`` or ``optimistic``.
+    :param ties: `fair` or `optimistic`.
     :returns: (Q,) from 1.
     """
     return row.fair if ties == "fair" else row.optimistic.astype(np.float64)
@@ -136,10 +137,10 @@ def _abstention(row: Row, right: npt.NDArray[np.bool_], reranked: bool) -> Abste
     return Abstention(best_point(curve), point_at(curve, CARD_THRESHOLD) if reranked else None)
 
 
-def markdown(table: Table) -> str:
-    """Write the table for people.
+def table_markdown(table: Table) -> str:
+    """Return the table for people.
 
-    :param table: from ``make_table``.
+    :param table: from `make_table`.
     :returns: Markdown: facts, the cards' layout, intervals, abstention where it was asked for.
     """
     blocks = [_facts(table), _main(table), _intervals(table), _abstentions(table)]
@@ -173,7 +174,7 @@ def _main(table: Table) -> str:
     legend = f"Measured{', mark, published: ' + LEGEND if table.expected else ''}. p: paired permutation test on MRR."
     if table.expected:
         legend = f"{legend} Published: {table.expected.title}."
-    return _rows(heads, rows) + "\n\n" + legend
+    return markdown_table(heads, rows) + "\n\n" + legend
 
 
 def _cell(name: str, line: Line) -> str:
@@ -190,7 +191,7 @@ def _intervals(table: Table) -> str:
     lines = [line for line in table.lines if line.intervals]
     heads = ["95 % interval", *(HEADS[name] for name in NAMES)]
     rows = [[line.label, *("{:.1f}–{:.1f}".format(*line.intervals[name]) for name in NAMES)] for line in lines]
-    return _rows(heads, rows) + "\n\nBootstrap over the questions, 10,000 resamples." if lines else ""
+    return markdown_table(heads, rows) + "\n\nBootstrap over the questions, 10,000 resamples." if lines else ""
 
 
 def _abstentions(table: Table) -> str:
@@ -205,9 +206,4 @@ def _abstentions(table: Table) -> str:
             rows.append([line.label, f"{point.threshold:.3f} ({why})", *shares, error])
     heads = ["abstention", "threshold", "precision", "coverage", "recall", "F1", "calibration error"]
     told = f"With {table.facts.unanswerable:,} questions that no passage answers; precision of the first passage."
-    return _rows(heads, rows) + f"\n\n{told}" if rows else ""
-
-
-def _rows(heads: list[str], rows: list[list[str]]) -> str:
-    cells = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
+    return markdown_table(heads, rows) + f"\n\n{told}" if rows else ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bloomz_haystack.benchmark.report.plots import new_figure
 from bloomz_haystack.benchmark.speed.growth import Series, exponent
+from bloomz_haystack.files.markdown import markdown_table
 from haystack_integrations.common.bloomz.whole_files import replacing
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 SECONDS_COLOUR, MEMORY_COLOUR, GUIDE_COLOUR = "#1b7837", "#2166ac", "#999999"
 
 
-def markdown(series: list[Series]) -> str:
-    """Write one table a series.
+def growth_markdown(series: list[Series]) -> str:
+    """Return one table a series.
 
     :param series: measured.
     :returns: Markdown.
@@ -23,21 +24,21 @@ def markdown(series: list[Series]) -> str:
     return "\n\n".join(_table(one) for one in series)
 
 
-def as_json(series: list[Series], threads: int) -> dict[str, Any]:
-    """Give the same as plain values.
+def growth_values(series: list[Series], threads: int) -> dict[str, Any]:
+    """Return the same as plain values.
 
     :param series: measured.
     :param threads: of every library.
-    :returns: ``threads``; by name of the series: sizes, seconds, bytes, exponents.
+    :returns: `threads`; by name of the series: sizes, seconds, bytes, exponents.
     """
     return {"threads": threads, "series": {one.name: {**one._asdict(), **exponents(one)} for one in series}}
 
 
 def exponents(series: Series) -> dict[str, float | None]:
-    """Fit how seconds and memory grow.
+    """Return how seconds and memory grow.
 
     :param series: measured.
-    :returns: ``seconds_exponent`` and ``memory_exponent``, None where memory is not known or none was taken.
+    :returns: `seconds_exponent` and `memory_exponent`, None where memory is not known or none was taken.
     """
     known = series.memory if all(series.memory) else None  # a run may take nothing that the system can see
     return {
@@ -46,7 +47,7 @@ def exponents(series: Series) -> dict[str, float | None]:
     }
 
 
-def draw(series: list[Series], file: Path) -> None:
+def draw_growth(series: list[Series], file: Path) -> None:
     """Draw seconds above and memory below, a column for each series, on logarithmic axes.
 
     :param series: measured.
@@ -97,12 +98,19 @@ def _short(size: int) -> str:
 
 
 def _table(series: Series) -> str:
-    lines = [f"### Seconds to {series.what}; memory {series.memory_of}", ""]
-    lines += [f"| {series.unit} | seconds | seconds for 1,000 | memory |", "|--:|--:|--:|--:|"]
-    for size, seconds, memory in zip(series.sizes, series.seconds, series.memory, strict=True):
-        told = "" if memory is None else f"{memory / 1e6:,.1f} MB"
-        lines.append(f"| {size:,} | {seconds:.3g} | {1000 * seconds / size:.3g} | {told} |")
+    rows = [
+        [
+            f"{size:,}",
+            f"{seconds:.3g}",
+            f"{1000 * seconds / size:.3g}",
+            "" if memory is None else f"{memory / 1e6:,.1f} MB",
+        ]
+        for size, seconds, memory in zip(series.sizes, series.seconds, series.memory, strict=True)
+    ]
     fitted = exponents(series)
     grown = "not known" if fitted["memory_exponent"] is None else f"to the power of {fitted['memory_exponent']:.2f}"
-    lines += ["", f"Seconds grow with size to the power of {fitted['seconds_exponent']:.2f}, memory {grown}."]
-    return "\n".join(lines)
+    return (
+        f"### Seconds to {series.what}; memory {series.memory_of}\n\n"
+        + markdown_table([series.unit, "seconds", "seconds for 1,000", "memory"], rows, numbers=True)
+        + f"\n\nSeconds grow with size to the power of {fitted['seconds_exponent']:.2f}, memory {grown}."
+    )

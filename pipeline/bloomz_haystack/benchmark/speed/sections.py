@@ -73,7 +73,7 @@ class Plan(NamedTuple):
         return self.layers if self.cut else self.layers - 1
 
 
-class Run(NamedTuple):
+class SpeedRun(NamedTuple):
     """A whole run."""
 
     plan: Plan
@@ -106,7 +106,7 @@ def make_plan(options: SpeedOptions) -> Plan:
     return Plan(options, shape, layers, passages, candidates)
 
 
-def measure_speed(options: SpeedOptions, progress: Progress = lambda _: None) -> Run:
+def measure_speed(options: SpeedOptions, progress: Progress = lambda _: None) -> SpeedRun:
     """Measure every section asked for.
 
     :param options: what to run; threads are already pinned.
@@ -130,7 +130,7 @@ def measure_speed(options: SpeedOptions, progress: Progress = lambda _: None) ->
             probes = make_probes(RETRIEVE_DIMENSION, cpu, torch.float32)
             for section in _store_sections(Path(name, "stores"), plan):
                 measured.append(measure_section(section, probes, options.rounds, cpu, progress=progress))
-    return Run(plan, str(placement.dtype).removeprefix("torch."), measured)
+    return SpeedRun(plan, str(placement.dtype).removeprefix("torch."), measured)
 
 
 def _model_sections(folder: Path, plan: Plan) -> Iterator[Section]:

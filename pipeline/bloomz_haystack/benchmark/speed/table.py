@@ -2,11 +2,12 @@
 
 import platform
 import statistics
-from importlib.metadata import PackageNotFoundError, version
 
 from bloomz_haystack.benchmark.speed.harness import Measured, Timing, ratios
 from bloomz_haystack.benchmark.speed.limits import least_seconds
-from bloomz_haystack.benchmark.speed.sections import Run
+from bloomz_haystack.benchmark.speed.sections import SpeedRun
+from bloomz_haystack.files.markdown import markdown_table
+from bloomz_haystack.files.provenance import NOT_INSTALLED, package_version
 
 LIBRARIES = (
     "torch",
@@ -19,22 +20,28 @@ LIBRARIES = (
     "onnxruntime",
     "faiss-cpu",
 )
-HEAD = (
-    "| way | {unit}/s | tokens/s | seconds, median (min–max) | peak memory | ours is faster by | share of the limit |"
+SPEED_HEADS = (
+    "way",
+    "{unit}/s",
+    "tokens/s",
+    "seconds, median (min–max)",
+    "peak memory",
+    "ours is faster by",
+    "share of the limit",
 )
 
 
-def markdown(run: Run) -> str:
-    """Write the tables.
+def speed_markdown(run: SpeedRun) -> str:
+    """Return the tables for people.
 
     :param run: measured.
     :returns: Markdown: what was run, then one table a section.
     """
-    return "\n\n".join([describe(run), *[_section_table(measured) for measured in run.measured]])
+    return "\n\n".join([speed_setting(run), *[_section_table(measured) for measured in run.measured]])
 
 
-def describe(run: Run) -> str:
-    """Say what was run, in words.
+def speed_setting(run: SpeedRun) -> str:
+    """Return what was run, in words.
 
     :param run: measured.
     :returns: one paragraph.
@@ -55,11 +62,11 @@ def describe(run: Run) -> str:
     )
 
 
-def as_json(run: Run) -> dict[str, object]:
-    """Give the same as plain values.
+def speed_values(run: SpeedRun) -> dict[str, object]:
+    """Return the same as plain values.
 
     :param run: measured.
-    :returns: ``shape``, ``layers``, ``sections`` and so on; seconds, bytes, FLOP/s.
+    :returns: `shape`, `layers`, `sections` and so on; seconds, bytes, FLOP/s.
     """
     plan, options = run.plan, run.plan.options
     return {
@@ -75,13 +82,13 @@ def as_json(run: Run) -> dict[str, object]:
         "rounds": options.rounds,
         "seed": options.seed,
         "machine": platform.machine(),
-        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
+        "versions": {name: found for name in LIBRARIES if (found := package_version(name)) != NOT_INSTALLED},
         "sections": {measured.section.name: _section_json(measured) for measured in run.measured},
     }
 
 
 def limit_seconds(measured: Measured) -> float:
-    """Give the least time the machine needs for a section, at the rates of the same rounds.
+    """Return the least time that the machine needs for a section, at the rates of the same rounds.
 
     :param measured: a section.
     :returns: seconds.
@@ -91,12 +98,15 @@ def limit_seconds(measured: Measured) -> float:
 
 def _section_table(measured: Measured) -> str:
     section, rates = measured.section, measured.rates
-    lines = [f"### {section.title}", "", HEAD.format(unit=section.unit), "|---|--:|--:|--:|--:|--:|--:|"]
-    lines += [_line(measured, timing) for timing in measured.timings]
-    lines += [f"| {way.name} | not measured: {way.reason} | | | | | |" for way in section.missing]
+    rows = [_row(measured, timing) for timing in measured.timings]
+    rows += [[way.name, f"not measured: {way.reason}", *[""] * 5] for way in section.missing]
+    heads = [head.format(unit=section.unit) for head in SPEED_HEADS]
+    lines = [f"### {section.title}", "", markdown_table(heads, rows, numbers=True)]
     lines += ["", *([section.note, ""] if section.note else [])]
-    lines += [f"Limit {limit_seconds(measured):.3g} s: matrix product {rates.flop / 1e9:,.0f} GFLOP/s, memory "]
-    lines[-1] += f"read {rates.bytes_read / 1e9:,.1f} GB/s, both measured in these rounds."
+    lines += [
+        f"Limit {limit_seconds(measured):.3g} s: matrix product {rates.flop / 1e9:,.0f} GFLOP/s, memory "
+        f"read {rates.bytes_read / 1e9:,.1f} GB/s, both measured in these rounds."
+    ]
     others = [timing for timing in measured.timings[1:] if timing.way.ours]
     lines += ["", *(_faster(measured, timing) for timing in others), ""] if others else [""]
     if measured.passed_over:
@@ -112,7 +122,7 @@ def _faster(measured: Measured, ours: Timing) -> str:
     return f"- {ours.name}, against the others' speed: {', '.join(than)}; it differs by {ours.largest_difference:.1g}."
 
 
-def _line(measured: Measured, timing: Timing) -> str:
+def _row(measured: Measured, timing: Timing) -> list[str]:
     section, ours = measured.section, measured.timings[0]
     tokens = f"{section.tokens / timing.median:,.0f}" if section.tokens else ""
     seconds = f"{timing.median:.3g} ({min(timing.seconds):.3g}–{max(timing.seconds):.3g})"
@@ -121,7 +131,7 @@ def _line(measured: Measured, timing: Timing) -> str:
     # the limit is that of the section's arithmetic, and says nothing of another
     share = f"{100 * limit_seconds(measured) / timing.median:.0f} %" if timing.way.tolerance is None else ""
     rate = f"{len(section.items) / timing.median:,.1f}"
-    return f"| {timing.name} | {rate} | {tokens} | {seconds} | {memory} | {ratio} | {share} |"
+    return [timing.name, rate, tokens, seconds, memory, ratio, share]
 
 
 def _section_json(measured: Measured) -> dict[str, object]:
@@ -156,10 +166,3 @@ def _way_json(measured: Measured, timing: Timing) -> dict[str, object]:
         "share_of_limit": limit_seconds(measured) / timing.median if timing.way.tolerance is None else None,
         "largest_difference": timing.largest_difference,
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -1,4 +1,4 @@
-"""YAML entries and names of the command line -> ``System`` and ``Ranker``: a row of the table is data, not a class.
+"""YAML entries and names of the command line -> `System` and `Ranker`: a row of the table is data, not a class.
 
 Opens no model and asks no network: whether the weights can be had is found out when the row is computed.
 """
@@ -6,55 +6,53 @@ Opens no model and asks no network: whether the weights can be had is found out 
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import yaml
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
+from bloomz_haystack.files.yaml_schema import check_values, read_yaml
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.document_stores.qdrant_edge.fusion import Fusion
 
-Kind = Literal["bm25", "encoder", "hybrid"]
-Pooling = Literal["last", "mean", "cls"]
-Metric = Literal["cosine", "l2", "dot"]
-Words = Literal["bm25s", "store"]
-
 BUNDLED_FILE = Path(__file__).with_name("systems.yaml")
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "kind": get_args(Kind),
-    "pooling": get_args(Pooling),
-    "metric": get_args(Metric),
-    "precision": get_args(Precision),
-    "words": get_args(Words),
-    "fusion": get_args(Fusion),
-}
-_FLAGS = {"stemming", "context_first"}
+_STRICT = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class System:
     """One way to rank passages."""
 
     name: str  # what is typed on the command line
     label: str  # the row's name in the card
-    kind: Kind
+    kind: Literal["bm25", "encoder", "hybrid"]
     model: str = ""  # bundled name, folder or Hub name
     revision: str | None = None
-    pooling: Pooling | None = None  # None: as the model's own files say
-    metric: Metric = "cosine"
+    pooling: Literal["last", "mean", "cls"] | None = None  # None: as the model's own files say
+    metric: Literal["cosine", "l2", "dot"] = "cosine"
     query_prefix: str = ""
     passage_prefix: str = ""
-    max_length: int | None = None  # tokens; None: the model's own
+    max_length: Annotated[int, Field(gt=0)] | None = None  # tokens; None: the model's own
     precision: Precision | None = None  # Bloom only: "int8" for linears of 8 bits
     stemming: bool = False  # BM25 of bm25s: Snowball stemming and stop words
-    words: Words = "bm25s"  # BM25: of that library, or of QdrantEdgeDocumentStore
+    words: Literal["bm25s", "store"] = "bm25s"  # BM25: of that library, or of QdrantEdgeDocumentStore
     of: tuple[str, ...] = ()  # hybrid: names of the systems fused
-    fusion: Fusion | None = None  # hybrid: "convex", by scores; "rrf", by ranks; None: see ``Choice.fusion``
+    fusion: Fusion | None = None  # hybrid: "convex", by scores; "rrf", by ranks; None: see `Choice.fusion`
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "encoder" and not self.model:
+            raise ValueError("lacks the key 'model', which an encoder needs")
+        if (self.kind == "hybrid") != bool(self.of):
+            raise ValueError(f"is of kind {self.kind!r}: a hybrid, and only a hybrid, has 'of'")
+        if len(self.of) == 1:
+            raise ValueError("of: expected a list of at least two names")
+        return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Ranker:
     """One cross-encoder that reorders the first passages."""
 
@@ -63,9 +61,18 @@ class Ranker:
     model: str
     revision: str | None = None
     context_first: bool = True  # the Bloomz rerankers' order; most others put the question first
-    max_length: int | None = None  # tokens of a pair; None: the model's own
+    max_length: Annotated[int, Field(gt=0)] | None = None  # tokens of a pair; None: the model's own
     precision: Precision | None = None  # Bloom only: "int8" for linears of 8 bits
-    score_prior: float | None = None  # weight of the first stage's scores; None: as the model's config.json says
+    # Weight of the first stage's scores; None: as the model's config.json says.
+    score_prior: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SystemsFile:
+    """What a file of systems and rankers holds, by name."""
+
+    systems: dict[str, System] = Field(default_factory=dict)
+    rankers: dict[str, Ranker] = Field(default_factory=dict)
 
 
 class Choice(NamedTuple):
@@ -75,7 +82,7 @@ class Choice(NamedTuple):
     known: dict[str, System]
 
     def parts(self, system: System) -> list[System]:
-        """Give the systems a hybrid fuses.
+        """Return the systems that a hybrid fuses.
 
         :param system: one of the rows.
         :returns: its parts, or the system itself when it is no hybrid.
@@ -83,7 +90,7 @@ class Choice(NamedTuple):
         return [self.known[name] for name in system.of] if system.kind == "hybrid" else [system]
 
     def fusion(self, system: System) -> Fusion:
-        """Say how a hybrid fuses.
+        """Return how a hybrid fuses.
 
         :param system: one of the rows.
         :returns: what it says itself; else by scores where those of vectors are cosines, by ranks where they are not.
@@ -91,57 +98,35 @@ class Choice(NamedTuple):
         return system.fusion or ("convex" if all(part.metric == "cosine" for part in self.parts(system)) else "rrf")
 
 
-Entry = TypeVar("Entry", System, Ranker)
-
-
 def read_systems(file: Path | None = None) -> tuple[dict[str, System], dict[str, Ranker]]:
-    """Read the bundled entries, and a user's over them.
+    """Return the bundled entries, and a user's over them.
 
-    :param file: YAML with ``systems`` and ``rankers``, each name -> entry; None reads the bundled ones only.
+    :param file: YAML with `systems` and `rankers`, each name -> entry; None reads the bundled ones only.
     :returns: systems and rankers by name, in the order of the files.
-    :raises ValueError: naming the file, the entry and the key that is unknown, missing or of a wrong type.
+    :raises ValueError: in one line, naming the file, the entry and the key that is unknown, missing or of a wrong type.
     """
     systems: dict[str, System] = {}
     rankers: dict[str, Ranker] = {}
     for path in (BUNDLED_FILE, file):
         if path is not None:
-            values = _read_yaml(path)
-            systems |= {name: _entry(System, path, name, given) for name, given in values["systems"].items()}
-            rankers |= {name: _entry(Ranker, path, name, given) for name, given in values["rankers"].items()}
+            entries = check_values(_named(read_yaml(path)), SystemsFile, str(path))
+            systems |= entries.systems
+            rankers |= entries.rankers
     for system in systems.values():
-        _check_system(file or BUNDLED_FILE, system, systems)
+        _check_parts(file or BUNDLED_FILE, system, systems)
     return systems, rankers
 
 
-def choose_systems(
-    wanted: str,
-    systems: Mapping[str, System],
-    *,
-    pooling: Pooling | None = None,
-    metric: Metric = "cosine",
-    query_prefix: str = "",
-    passage_prefix: str = "",
-    max_length: int | None = None,
-    precision: Precision | None = None,
-) -> Choice:
-    """Turn what was typed into rows.
+def choose_systems(wanted: str, systems: Mapping[str, System], own: Mapping[str, object] | None = None) -> Choice:
+    """Return the rows that a text asks for.
 
-    :param wanted: "all", or names separated by commas; each a known entry, a folder, a Hub name ``owner/name``, or
-        several of these joined by ``+``, which fuses them, by ranks if one of them says so.
-    :param systems: from ``read_systems``.
-    :param pooling: of the folders and Hub names among ``wanted``; None: as the model's own files say.
-    :param metric: likewise.
-    :param query_prefix: likewise, put before each question.
-    :param passage_prefix: likewise, put before each passage.
-    :param max_length: likewise, tokens kept of a text; None: the model's own.
-    :param precision: likewise, "int8" for linears of 8 bits.
+    :param wanted: "all", or names separated by commas; each a known entry, a folder, a Hub name `owner/name`, or
+        several of these joined by `+`, which fuses them, by ranks if one of them says so.
+    :param systems: from `read_systems`.
+    :param own: keys and values of the entries of the folders and Hub names among `wanted`.
     :returns: the rows, in the order typed, each once.
     :raises ValueError: listing the known names, for a name that is none of these.
     """
-    for key, value in (("pooling", pooling), ("metric", metric), ("precision", precision)):
-        if value is not None and value not in _CHOICES[key]:
-            raise ValueError(f"{key} must be one of {', '.join(_CHOICES[key])}, but got {value!r}")
-    own = System("", "", "encoder", "", None, pooling, metric, query_prefix, passage_prefix, max_length, precision)
     known = dict(systems)
     if wanted.strip() == "all":
         return Choice(list(known.values()), known)
@@ -151,112 +136,56 @@ def choose_systems(
         for piece in pieces:
             if piece not in known:
                 model = _own_model(piece, known, "system")
-                known[piece] = replace(own, name=piece, label=_label(piece), model=model)
+                entry = {"name": piece, "label": _label(piece), "kind": "encoder", "model": model, **(own or {})}
+                known[piece] = check_values(entry, System, f"system {piece!r}")
         if len(pieces) > 1:
             known[name] = _fuse(name, pieces, known)
         rows.append(known[name])
     return Choice(rows, known)
 
 
-def choose_ranker(
-    wanted: str,
-    rankers: Mapping[str, Ranker],
-    *,
-    context_first: bool = True,
-    max_length: int | None = None,
-    precision: Precision | None = None,
-    score_prior: float | None = None,
-) -> Ranker:
-    """Turn what was typed into a ranker.
+def choose_ranker(wanted: str, rankers: Mapping[str, Ranker], own: Mapping[str, object] | None = None) -> Ranker:
+    """Return the ranker that a text asks for.
 
-    :param wanted: a known entry, a folder or a Hub name ``owner/name``.
-    :param rankers: from ``read_systems``.
-    :param context_first: of a folder or Hub name: whether the context comes before the question in the pair.
-    :param max_length: likewise, tokens of a pair; None: the model's own.
-    :param precision: likewise, "int8" for linears of 8 bits.
-    :param score_prior: likewise, how much the scores of the first stage count; None: as its config.json says.
+    :param wanted: a known entry, a folder or a Hub name `owner/name`.
+    :param rankers: from `read_systems`.
+    :param own: keys and values of the entry of a folder or Hub name.
     :returns: the ranker.
     :raises ValueError: listing the known names, for a name that is none of these.
     """
     if wanted in rankers:
         return rankers[wanted]
-    if fault := _fault("score_prior", score_prior):
-        raise ValueError(f"score_prior must be {fault}, but got {score_prior!r}")
     model = _own_model(wanted, rankers, "ranker")
-    label = _label(wanted)
-    return Ranker(wanted, label, model, None, context_first, max_length, precision, score_prior)
+    entry = {"name": wanted, "label": _label(wanted), "model": model, **(own or {})}
+    return check_values(entry, Ranker, f"ranker {wanted!r}")
 
 
-def _read_yaml(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read the systems of {path}: {' '.join(str(error).split())}") from error
-    sections = ("systems", "rankers")
-    values = {} if values is None else values
-    if not isinstance(values, dict) or set(values) - set(sections):
-        got = sorted(map(str, set(values) - set(sections))) if isinstance(values, dict) else type(values).__name__
-        raise ValueError(f"{path}: expected the keys systems and rankers, but got {got}")
-    for section in sections:
-        values[section] = values.get(section) or {}
-        if not isinstance(values[section], dict) or not all(isinstance(name, str) for name in values[section]):
-            raise ValueError(f"{path}: {section} must map names to entries, but got {values[section]!r}")
-    return values
+def _named(values: Any) -> Any:  # noqa: ANN401
+    """Write the name into each entry, and as its label where it has none."""
+    if not isinstance(values, dict):
+        return values
+    return {
+        section: {
+            name: {"label": name, **entry, "name": name} if isinstance(entry, dict) else entry
+            for name, entry in entries.items()
+        }
+        if isinstance(entries, dict)
+        else entries or {}
+        for section, entries in values.items()
+    }
 
 
-def _entry(kind: type[Entry], path: Path, name: str, given: object) -> Entry:
-    known = [item.name for item in fields(kind) if item.name != "name"]
-    if not isinstance(given, dict):
-        raise ValueError(f"{path}: entry {name!r} must be a mapping of {', '.join(known)}, but got {given!r}")
-    for key, value in given.items():
-        if key not in known:
-            raise ValueError(f"{path}: entry {name!r} has an unknown key {key!r}; known are {', '.join(known)}")
-        if fault := _fault(key, value):
-            raise ValueError(f"{path}: entry {name!r}: {key} must be {fault}, but got {value!r}")
-    values = {"label": name, **given, "name": name}
-    if "of" in values:
-        values["of"] = tuple(values["of"])
-    for item in fields(kind):
-        if item.default is MISSING and item.name not in values:
-            raise ValueError(f"{path}: entry {name!r} lacks the key {item.name!r}")
-    return kind(**values)
-
-
-def _fault(key: str, value: object) -> str | None:
-    """What the value of a key should have been, or None where it is right."""
-    optional = key in ("revision", "pooling", "max_length", "precision", "fusion", "score_prior")
-    if value is None and optional:
-        return None
-    if key in _CHOICES:
-        return None if value in _CHOICES[key] else f"one of {', '.join(_CHOICES[key])}"
-    if key in _FLAGS:
-        return None if isinstance(value, bool) else "true or false"
-    if key == "max_length":
-        return (
-            None if isinstance(value, int) and not isinstance(value, bool) and value > 0 else "a number of tokens > 0"
-        )
-    if key == "score_prior":
-        right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-        return None if right else "a number >= 0"
-    if key == "of":
-        right = isinstance(value, list) and len(value) > 1 and all(isinstance(name, str) for name in value)
-        return None if right else "a list of at least two names"
-    return None if isinstance(value, str) else "a text"
-
-
-def _check_system(path: Path, system: System, systems: Mapping[str, System]) -> None:
-    if system.kind == "encoder" and not system.model:
-        raise ValueError(f"{path}: entry {system.name!r} lacks the key 'model', which an encoder needs")
-    if (system.kind == "hybrid") != bool(system.of):
-        raise ValueError(f"{path}: entry {system.name!r} is a {system.kind}: a hybrid, and only a hybrid, has 'of'")
+def _check_parts(path: Path, system: System, systems: Mapping[str, System]) -> None:
     for part in system.of:
         if part not in systems or systems[part].kind == "hybrid":
             plain = [name for name, other in systems.items() if other.kind != "hybrid"]
-            raise ValueError(f"{path}: entry {system.name!r} fuses {part!r}, which is not one of {', '.join(plain)}")
+            raise ValueError(
+                f"{path}: systems.{system.name}: of: expected names among {', '.join(plain)}, got {part!r}"
+            )
         if system.fusion == "convex" and systems[part].metric != "cosine":
             raise ValueError(
-                f"{path}: entry {system.name!r} fuses the scores of {part!r}, which are {systems[part].metric} and not "
-                "cosine: leave fusion out, or make it rrf"
+                f"{path}: systems.{system.name}: fusion: 'convex' adds cosines, but the metric of {part!r} is "
+                f"{systems[part].metric!r}: leave fusion out, or make it rrf"
             )
 
 

@@ -8,14 +8,12 @@ from typing import Annotated
 
 import typer
 
-from bloomz_haystack.cli.arguments import INTEGER, PRECISION, TEXT, WEIGHT
-from bloomz_haystack.cli.benchmark_speed import JsonTable, MarkdownTable, growth, speed
+from bloomz_haystack.cli.arguments import INTEGER, PRECISION, TEXT, WEIGHT, JsonOption
+from bloomz_haystack.cli.benchmark_speed import MarkdownTable, growth, speed
 from bloomz_haystack.cli.errors import SETTINGS, one_line_errors, quiet_libraries, say
 from bloomz_haystack.cli.signals import clean_up_when_stopped
 
 benchmark = typer.Typer(help="Measure systems on questions whose right passage is known.", **SETTINGS)
-benchmark.command()(speed)
-benchmark.command()(growth)
 
 
 class Protocol(StrEnum):
@@ -98,7 +96,7 @@ def quality(
     device: Annotated[str | None, typer.Option(help="cpu, cuda; default: chosen.", show_default=False)] = None,
     batch_tokens: Annotated[int, typer.Option(help="Tokens computed together.", **INTEGER)] = 2048,
     markdown: MarkdownTable = False,
-    json: JsonTable = False,
+    json: JsonOption = False,
     pooling: Annotated[str | None, typer.Option(**FEW)] = None,
     metric: Annotated[str | None, typer.Option(**FEW)] = None,
     query_prefix: Annotated[str | None, typer.Option(**FEW, **TEXT)] = None,
@@ -164,7 +162,7 @@ def table(
     ties: TiesOption = Ties.fair,
     against: Against = None,
     markdown: MarkdownTable = False,
-    json: JsonTable = False,
+    json: JsonOption = False,
 ) -> None:
     """Rebuild the table and the report from saved ranks, without a model."""
     with one_line_errors(stopped="the ranks stay"):
@@ -183,6 +181,10 @@ def expected() -> None:
             typer.echo(f"{published.title}\n  {published.command}")
             for name, values in published.rows.items():
                 typer.echo(f"    {name}: " + ", ".join(f"{figure} {value:g}" for figure, value in values.items()))
+
+
+benchmark.command()(speed)
+benchmark.command()(growth)
 
 
 def _given(**values: object) -> dict[str, object]:

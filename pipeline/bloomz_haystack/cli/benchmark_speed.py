@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from bloomz_haystack.cli.arguments import INTEGER, NOT_NEGATIVE
+from bloomz_haystack.cli.arguments import INTEGER, NOT_NEGATIVE, JsonOption
 from bloomz_haystack.cli.errors import one_line_errors, quiet_libraries, say
 from bloomz_haystack.cli.signals import clean_up_when_stopped
 
-JsonTable = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 MarkdownTable = Annotated[bool, typer.Option("--markdown", help="Print Markdown on a terminal too, as a pipe gets it.")]
 
 
@@ -43,7 +42,7 @@ def speed(
     vectors: Annotated[int, typer.Option(help="Vectors to search, of dimension 1024.", **INTEGER)] = 20_000,
     seed: Annotated[int, typer.Option(help="Random seed.", **NOT_NEGATIVE)] = 0,
     as_markdown: MarkdownTable = False,
-    json: JsonTable = False,
+    json: JsonOption = False,
 ) -> None:
     """Time our code and the alternatives on random weights; print a table, and in a pipe one JSON line after it."""
     with one_line_errors(stopped="nothing is kept"):
@@ -76,7 +75,7 @@ def growth(
         typer.Option(help="Threads for every library; default: all cores.", show_default=False, **INTEGER),
     ] = None,
     as_markdown: MarkdownTable = False,
-    json: JsonTable = False,
+    json: JsonOption = False,
 ) -> None:
     """Measure how time and memory grow with passages, text length and candidates, with the bundled models."""
     with one_line_errors(stopped="nothing is kept"):

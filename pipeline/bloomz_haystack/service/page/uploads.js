@@ -1,0 +1,127 @@
+// Files that a person adds -> the service's index, with the progress of each.
+
+import { say } from "./words.js";
+import { element, find, icon } from "./dom.js";
+import { request } from "./service.js";
+
+const PAUSE = 400; // milliseconds between two looks at a job
+const TOO_LARGE = 413;
+
+/** Send files to be indexed and show how far they are; `onDone` is called when passages may have come. */
+export async function upload(files, onDone) {
+  const names = files.map((file) => file.name);
+  const view = new Progress(names);
+  try {
+    await sendAndFollow(files, view);
+  } finally {
+    view.end();
+    onDone();
+  }
+}
+
+async function sendAndFollow(files, view) {
+  const form = new FormData();
+  for (const file of files) form.append("files", file);
+  let job;
+  try {
+    ({ job } = await request("POST", "v1/documents", form));
+  } catch (error) {
+    if (error.status === TOO_LARGE && files.length > 1) {
+      const half = Math.ceil(files.length / 2);
+      await sendAndFollow(files.slice(0, half), view);
+      return sendAndFollow(files.slice(half), view);
+    }
+    return view.fail(files.map((file) => file.name), error.message || say("unreachable"));
+  }
+  view.show(job);
+  try {
+    while (job.state === "queued" || job.state === "running") {
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+      job = await request("GET", `v1/jobs/${encodeURIComponent(job.id)}`).then((reply) => reply.job ?? reply);
+      view.show(job);
+    }
+  } catch (error) {
+    view.fail(files.map((file) => file.name), error.message || say("unreachable"));
+  }
+}
+
+/** Rows of an upload: one a file, until the person dismisses them. */
+class Progress {
+  constructor(names) {
+    this.states = new Map(names.map((name) => [name, { name, state: "sending" }]));
+    this.list = element("ul.progress-list");
+    this.bar = element("progress", { "aria-label": say("documents") });
+    this.head = element("div.progress-head", {}, this.bar);
+    this.box = element("section.card.progress", {}, this.head, this.list);
+    find("#uploads").prepend(this.box);
+    this.#render();
+  }
+
+  /** Show the state of a job and of its files. */
+  show(job) {
+    job.files.forEach((file) => this.states.set(file.name, file));
+    this.#render();
+  }
+
+  /** Show why files were not indexed. */
+  fail(names, problem) {
+    names.forEach((name) => this.states.set(name, { name, state: "failed", problem }));
+    this.#render();
+  }
+
+  /** Say what became of the files. */
+  end() {
+    const states = [...this.states.values()];
+    const failed = states.filter((file) => file.state !== "done").length;
+    const words = [states.length > failed && say("indexed", states.length - failed), failed > 0 && say("notIndexed", failed)];
+    const summary = words.filter(Boolean).join(", ");
+    const close = element("button.quiet", { type: "button", on: { click: () => this.box.remove() } }, say("dismiss"));
+    this.head.replaceChildren(element("strong", {}, summary), close);
+    find("#notice").textContent = summary;
+  }
+
+  #render() {
+    const states = [...this.states.values()];
+    this.bar.max = states.length;
+    const ready = states.filter((file) => file.state === "done" || file.state === "failed").length;
+    if (ready > 0) this.bar.value = ready;
+    this.list.replaceChildren(...states.map(row));
+  }
+}
+
+function row({ name, state, passages, problem }) {
+  const detail = { sending: say("sending"), queued: say("queued"), running: say("running"), failed: say("failedFile") };
+  const words = state === "done" ? say("done", passages ?? 0) : (detail[state] ?? state);
+  const mark = { done: "check", failed: "warning" }[state] ?? "clock";
+  return element(
+    "li",
+    { class: `progress-${state}` },
+    icon(mark),
+    element("span.file-text", {}, element("span.file-name", {}, name), element("span.file-detail", {}, problem ?? words)),
+  );
+}
+
+/** Let files be dropped anywhere on the page while `open()` says so. */
+export function acceptDrops(open, onFiles, onFolders) {
+  const veil = find("#drop-veil");
+  let depth = 0;
+  const withFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const shade = (change) => {
+    depth = Math.max(0, depth + change);
+    veil.hidden = depth === 0 || !open();
+  };
+  addEventListener("dragenter", (event) => withFiles(event) && shade(1));
+  addEventListener("dragleave", (event) => withFiles(event) && shade(-1));
+  addEventListener("dragover", (event) => withFiles(event) && event.preventDefault());
+  addEventListener("drop", (event) => {
+    if (!withFiles(event)) return;
+    event.preventDefault(); // else the browser would leave the page for the file
+    shade(-depth);
+    if (!open()) return;
+    const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+    const folders = items.filter((item) => item.webkitGetAsEntry?.()?.isDirectory);
+    const files = items.filter((item) => !folders.includes(item)).map((item) => item.getAsFile());
+    if (folders.length > 0) onFolders();
+    if (files.length > 0) onFiles(files);
+  });
+}

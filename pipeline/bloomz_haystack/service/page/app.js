@@ -71,11 +71,12 @@ function showInfo() {
 }
 
 function showOptions() {
-  choices("#passage-language", [["", say("anyLanguage")], ...info.languages.map((tag) => [tag, say(tag) ?? tag])]);
-  find("#language-option").hidden = info.languages.length < 2;
-  const recommended = info.recommended_threshold;
+  const languages = info.languages.filter((tag) => tag === "fr" || tag === "en"); // those that a search can ask for
+  choices("#passage-language", [["", say("anyLanguage")], ...languages.map((tag) => [tag, say(tag)])]);
+  find("#language-option").hidden = languages.length < 2;
+  const recommended = info.threshold;
   const auto = typeof recommended === "number" && ["auto", say("keepAuto", percent(recommended))];
-  choices("#threshold", [["all", say("keepAll")], auto, ["least", say("keepAbove")]].filter(Boolean));
+  choices("#threshold", [["usual", say("keepUsual")], ["all", say("keepAll")], auto, ["least", say("keepAbove")]].filter(Boolean));
   showLeast();
 }
 
@@ -92,7 +93,7 @@ function showLeast() {
 }
 
 function showExamples() {
-  const held = new Set(documents.files.map((file) => file.file.split("/").pop()));
+  const held = new Set(documents.files.map(({ file }) => (file ?? "").split("/").pop()));
   const known = EXAMPLES.filter(([file]) => held.has(file));
   const button = ([, lang, words]) => element("button.chip", { type: "button", lang, on: { click: () => ask({}, words) } }, words);
   find("#example-list").replaceChildren(...known.map((example) => element("li", {}, button(example))));

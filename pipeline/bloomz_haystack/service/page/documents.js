@@ -59,10 +59,13 @@ export class Documents {
     this.files.push(...part.files);
     this.total = part.total;
     this.render();
-    find("#file-list").children[shown]?.querySelector("input").focus();
+    find("#file-list").children[shown]?.querySelector("input")?.focus();
   }
 
   #row(file) {
+    const detail = element("span.file-detail", {}, say("filesCount", file.passages));
+    // What came as texts, without a file: counted, but neither searched in alone nor deleted here.
+    if (!file.file) return element("li.no-file", {}, element("span.file-name", {}, say("noFile")), detail);
     const tick = element("input", { type: "checkbox", checked: this.chosen.has(file.file) });
     tick.addEventListener("change", () => {
       const others = [...this.chosen].filter((name) => name !== file.file);
@@ -70,7 +73,6 @@ export class Documents {
       this.report.onChoice([...this.chosen]);
     });
     const name = element("span.file-name", {}, file.file);
-    const detail = element("span.file-detail", {}, say("filesCount", file.passages));
     const label = element("label", { title: file.title ?? file.file }, tick, element("span.file-text", {}, name, detail));
     return element("li", {}, label, this.writable && this.#deleteButton(file));
   }

@@ -8,11 +8,11 @@ import { streamAnswer } from "./answer.js";
 
 /** Return the body of POST /v1/search that the form and the chosen files ask for. */
 export function searchBody(query, chosen) {
-  const kept = find("#threshold").value;
+  const thresholds = { usual: null, all: 0, auto: "auto", least: find("#least").valueAsNumber / 100 };
   return {
     query,
     top_k: find("#top-k").valueAsNumber || 5,
-    threshold: kept === "all" ? null : kept === "auto" ? "auto" : find("#least").valueAsNumber / 100,
+    threshold: thresholds[find("#threshold").value] ?? null,
     files: chosen.length > 0 ? chosen : null,
     language: find("#passage-language").value || null,
   };
@@ -75,7 +75,7 @@ export class Results {
     const spent = Object.values(seconds ?? {}).reduce((sum, part) => sum + part, 0);
     const digits = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
     const found = say("found", passages.length, count(spent, digits));
-    return typeof threshold === "number" ? `${found} · ${say("above", percent(threshold))}` : found;
+    return threshold ? `${found} · ${say("above", percent(threshold))}` : found;
   }
 
   #announcement() {
@@ -86,8 +86,8 @@ export class Results {
 
   #nothing() {
     const { body, reply } = this.asked;
-    if (typeof reply.threshold === "number") {
-      const nearest = () => this.actions.again({ threshold: null });
+    if (reply.threshold) {
+      const nearest = () => this.actions.again({ threshold: 0 });
       message("search", say("nothingAbove", percent(reply.threshold)), say("nothingAboveDetail"), [say("showNearest"), nearest]);
     } else if (body.files || body.language) {
       message("search", say("nothingFiltered"), say("nothingFilteredDetail"), [say("everywhere"), this.actions.widen]);

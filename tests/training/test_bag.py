@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
+from bloomz_haystack.training import tiny
 from bloomz_haystack.training.data.templates import text_template
 from bloomz_haystack.training.objectives.retriever import text_vectors
 from bloomz_haystack.training.run.distributed import join_team
@@ -170,3 +171,13 @@ def test_it_trains_into_a_float8_folder_that_loads_everywhere_in_float32(tmp_pat
         plain = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, -1].numpy() for text in asked]
     ours = Encoder(open_checkpoint(str(tmp_path / "out"), "embed", device="cpu")).encode(asked, normalize=False)
     np.testing.assert_allclose(ours, plain, atol=1e-4)
+
+
+def test_one_file_outside_imports_what_makes_the_bundled_pair() -> None:
+    folder = Path(tiny.__file__).parent
+    importing = {
+        path.name
+        for path in folder.parents[1].rglob("*.py")
+        if folder not in path.parents and "bloomz_haystack.training.tiny" in path.read_text(encoding="utf-8")
+    }
+    assert importing == {"model.py"}

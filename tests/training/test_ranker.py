@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import bm25s
 import numpy as np
 import pytest
 import torch
@@ -276,6 +277,18 @@ def test_bm25_by_hand() -> None:
         [0, 0, 0],  # one token that no passage holds, one beyond the vocabulary seen
     ]
     assert scores.tolist() == [pytest.approx(row) for row in wanted]
+
+
+def test_bm25_gives_the_scores_of_bm25s() -> None:
+    rng = np.random.default_rng(0)
+    passages, questions = texts(rng, 200, 30), texts(rng, 50, 6)
+    index = bm25s.BM25(method="lucene", k1=K1, b=B)
+    index.index([[str(token) for token in ids] for ids in passages], show_progress=False)
+    scores = TokenBm25(passages, torch.device("cpu")).scores(questions).numpy()
+    for own, question in zip(scores, questions, strict=True):
+        known = [str(token) for token in np.unique(question) if str(token) in index.vocab_dict]
+        theirs = index.get_scores(known) * (K1 + 1)  # Lucene leaves this factor out: the order is the same
+        np.testing.assert_allclose(own, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_negatives_come_from_vectors_and_from_words_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 from bloomz_haystack.training import tiny
 from bloomz_haystack.training.data.templates import text_template
 from bloomz_haystack.training.objectives.retriever import text_vectors
-from bloomz_haystack.training.run.distributed import join_team
+from bloomz_haystack.training.team import join_team
 from bloomz_haystack.training.tiny.bag import ALIBI_SLOPE, NOVELTY_GAIN, TokenBag, place_weights
 from bloomz_haystack.training.tiny.bag_to_bloom import RESERVED
 from bloomz_haystack.training.tiny.negatives import token_encoder

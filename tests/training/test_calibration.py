@@ -11,7 +11,7 @@ from transformers import AutoConfig, BloomConfig, BloomForSequenceClassification
 
 from bloomz_haystack.benchmark.figures.abstention import expected_calibration_error
 from bloomz_haystack.training.config import load_config
-from bloomz_haystack.training.run.calibration import CALIBRATED_THRESHOLD, KEYS, calibrated, platt_scaling
+from bloomz_haystack.training.objectives.calibration import CALIBRATED_THRESHOLD, KEYS, calibrated, platt_scaling
 from bloomz_haystack.training.train import train_ranker
 from haystack_integrations.common.bloomz.checkpoint import BUNDLED_FOLDER, BUNDLED_RANKER
 

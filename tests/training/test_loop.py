@@ -42,8 +42,8 @@ from bloomz_haystack.training.objectives.grad_cache import backward
 from bloomz_haystack.training.objectives.ranks import cosine_mrr
 from bloomz_haystack.training.run import checkpoint as saving
 from bloomz_haystack.training.run import loop
-from bloomz_haystack.training.run.distributed import Team
 from bloomz_haystack.training.run.loop import DivergedError, Objective, fit
+from bloomz_haystack.training.team import Team
 from haystack_integrations.common.bloomz.forward import reference_last_hidden_states
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds
 
@@ -217,7 +217,7 @@ import torch
 from bloomz_haystack.training import train
 from bloomz_haystack.training.objectives.grad_cache import backward
 from bloomz_haystack.training.config import load_config
-from bloomz_haystack.training.run.distributed import join_team
+from bloomz_haystack.training.team import join_team
 
 config, out, port = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 child = os.fork()

@@ -18,7 +18,7 @@ from bloomz_haystack.training.data.sources import TextRows, TokenRows, texts_of
 from bloomz_haystack.training.data.templates import text_template
 from bloomz_haystack.training.objectives.grad_cache import Compute
 from bloomz_haystack.training.objectives.retriever import text_vectors
-from bloomz_haystack.training.run.distributed import Team
+from bloomz_haystack.training.team import Team
 from bloomz_haystack.training.tiny.bag import TokenBag
 from bloomz_haystack.training.tiny.negatives import add_negatives
 from bloomz_haystack.training.tiny.new_ranker import log_idf, new_ranker

@@ -28,13 +28,13 @@ from bloomz_haystack.training.model import (
     retriever_tokenizer,
     with_negatives,
 )
+from bloomz_haystack.training.objectives.calibration import calibrated
 from bloomz_haystack.training.objectives.listwise import ListwiseObjective
 from bloomz_haystack.training.objectives.ranker import RankerObjective
 from bloomz_haystack.training.objectives.retriever import RetrieverObjective
-from bloomz_haystack.training.run.calibration import calibrated
 from bloomz_haystack.training.run.checkpoint import run_record, save_checkpoint
-from bloomz_haystack.training.run.distributed import Team, join_team
 from bloomz_haystack.training.run.loop import DivergedError, Objective, fit
+from bloomz_haystack.training.team import Team, join_team
 
 logger = logging.getLogger(__name__)
 

@@ -1,3 +1,5 @@
-"""Files -> rows -> token ids -> batches: `sources` says which files, `files`, `stream` and `squad` read them,
-`tokenized` turns texts into token ids, `sampling` draws batches, `ahead` keeps them coming.
+"""Files -> rows -> token ids -> batches.
+
+`sources` says which files, `files`, `stream` and `squad` read them, `rows` checks them, `token_rows` turns texts into
+token ids, `sampling` draws batches, `drawn_batches` keeps them coming.
 """

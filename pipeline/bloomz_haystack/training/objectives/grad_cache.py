@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bloomz_haystack.training.run.distributed import Team
+from bloomz_haystack.training.team import Team
 from haystack_integrations.common.bloomz.packing import plan_batches
 
 Compute = Callable[[Sequence[Any]], torch.Tensor]  # n texts -> (n, K), with gradients

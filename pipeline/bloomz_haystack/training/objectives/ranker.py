@@ -14,10 +14,10 @@ from transformers import BloomForSequenceClassification
 from bloomz_haystack.training.config import TrainConfig
 from bloomz_haystack.training.data.rows import TokenRow
 from bloomz_haystack.training.data.sampling import LabelledPairs, RowSampler, labelled_batch
+from bloomz_haystack.training.objectives.calibration import calibration_figures
 from bloomz_haystack.training.objectives.grad_cache import Compute
 from bloomz_haystack.training.objectives.losses import pair_cross_entropy
 from bloomz_haystack.training.objectives.ranks import worst_ranks
-from bloomz_haystack.training.run.calibration import calibration_figures
 from haystack_integrations.common.bloomz.forward import last_hidden_states
 from haystack_integrations.common.bloomz.packing import pack
 from haystack_integrations.common.bloomz.tokens import SpecialTokens, TokenIds

@@ -1,3 +1,1 @@
-"""One run from its first step to its checkpoint: `loop`, `distributed`, `state` (to resume), `log`, `calibration`, and
-what is kept: `checkpoint` and `card`.
-"""
+"""The one training loop and what it writes: `loop`, `log`, `state` (to resume), `checkpoint` and its model `card`."""

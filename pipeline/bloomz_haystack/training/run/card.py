@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 from transformers import PreTrainedModel
 
-from bloomz_haystack.training.run.calibration import CALIBRATED_THRESHOLD, KEYS
+from bloomz_haystack.training.objectives.calibration import CALIBRATED_THRESHOLD, KEYS
 
 USE = {
     "retriever": """The vector of a text is the final hidden state of its last token; distance is cosine; no prefix, the

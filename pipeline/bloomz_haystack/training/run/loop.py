@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 from bloomz_haystack.training.config import OptimizerConfig, TrainConfig, dump_config
 from bloomz_haystack.training.data.drawn_batches import batches
 from bloomz_haystack.training.objectives.grad_cache import Compute, backward, compute_in_chunks
-from bloomz_haystack.training.run.distributed import Team
 from bloomz_haystack.training.run.log import Logbook
 from bloomz_haystack.training.run.state import RunProgress, State, end_state, load_state, save_state
+from bloomz_haystack.training.team import Team
 
 MAX_GRAD_NORM = 1.0  # of a Bloom; the gradient of a bag is that of a sum, and is not clipped
 

@@ -18,7 +18,7 @@ from bloomz_haystack.training.data.sources import TokenRows
 from bloomz_haystack.training.data.templates import text_template
 from bloomz_haystack.training.objectives.grad_cache import compute_in_chunks
 from bloomz_haystack.training.objectives.retriever import text_vectors
-from bloomz_haystack.training.run.distributed import Team
+from bloomz_haystack.training.team import Team
 from bloomz_haystack.training.tiny.bag import TokenBag
 from bloomz_haystack.training.tiny.bm25 import TokenBm25
 from haystack_integrations.common.bloomz.tokens import TokenIds

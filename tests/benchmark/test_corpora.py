@@ -45,7 +45,15 @@ def squad(articles: Articles, impossible: str = "f") -> dict[str, Any]:
                 "paragraphs": [
                     {
                         "context": text,
-                        "qas": [{"id": i, "question": q, "is_impossible": i in impossible} for i, q in qas],
+                        "qas": [
+                            {
+                                "id": i,
+                                "question": q,
+                                "is_impossible": i in impossible,
+                                "answers": [] if i in impossible else [{"text": text[4:9], "answer_start": 4}],
+                            }
+                            for i, q in qas
+                        ],
                     }
                     for text, qas in paragraphs
                 ],
@@ -81,7 +89,8 @@ def test_the_four_pairs(folder: Path, pair: str, name: str, question: str, passa
     corpus = read_corpus("squad", folder, pair[:2], pair[3:])
     assert (corpus.name, f"{corpus.query_lang} {corpus.passage_lang}") == (name, pair)
     assert [q.id for q in corpus.questions] == list("abcde")
-    assert corpus.questions[3] == ("d", question, 1)
+    assert corpus.questions[3][:3] == ("d", question, 1)
+    assert {passage[q.answers[0].start :][:5] == q.answers[0].text for q in [corpus.questions[3]]} == {True}
     assert corpus.passages[1].text == passage
     assert [q.gold for q in corpus.questions] == [0, 0, 1, 1, 2]
     assert [(q.id, q.gold) for q in corpus.unanswerable] == [("f", 2)]
@@ -181,6 +190,13 @@ def test_a_broken_file_says_where(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("old", "told"), [("Où est Brest ?", "question f"), ("Brest est en Bretagne.", "the context")])
+def test_what_is_empty_cannot_be_ranked(folder: Path, old: str, told: str) -> None:
+    write(folder / "small-fr.json", (folder / "small-fr.json").read_text(encoding="utf-8").replace(old, " "))
+    with pytest.raises(ValueError, match=f"small-fr.json, paragraph 3 of the file: {told} has no text: leave it out"):
+        read_corpus("squad", folder, "fr", "fr")
+
+
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes('{"é": 1}'.encode("latin-1"))
     with pytest.raises(ValueError, match="not UTF-8"):
@@ -233,7 +249,7 @@ def hub_rows(articles: Articles) -> list[dict[str, Any]]:
             "title": title,
             "context": text,
             "question": question,
-            "answers": {"text": [] if i == "f" else [text[:3]], "answer_start": [] if i == "f" else [0]},
+            "answers": {"text": [] if i == "f" else [text[4:9]], "answer_start": [] if i == "f" else [4]},
         }
         for title, paragraphs in articles.items()
         for text, asked in paragraphs
@@ -275,7 +291,16 @@ def test_the_hub_needs_a_package_and_squads_columns(monkeypatch: pytest.MonkeyPa
 
 def head(corpus: Corpus) -> list[tuple[str, str, int]]:
     """First, tenth and last question."""
-    return [corpus.questions[i] for i in (0, 9, -1)]
+    return [corpus.questions[i][:3] for i in (0, 9, -1)]
+
+
+def answers_that_stand(corpus: Corpus) -> list[bool]:
+    """Whether each answer stands in its passage where it says."""
+    return [
+        corpus.passages[question.gold].text[answer.start :].startswith(answer.text)
+        for question in corpus.questions
+        for answer in question.answers
+    ]
 
 
 @needs_bench
@@ -285,6 +310,7 @@ def test_squad_row_by_row() -> None:
     assert corpus.files == {"squad2-dev-en.json": SQUAD_SHA}
     assert (len(corpus.questions), len(corpus.passages), len(corpus.unanswerable)) == (5928, 1204, 5945)
     assert len({passage.theme for passage in corpus.passages}) == 35
+    assert answers_that_stand(corpus) == [True] * 10052
     assert head(corpus) == [
         ("56ddde6b9a695914005b9628", "In what country is Normandy located?", 0),
         ("56dde0379a695914005b9637", "When was the Latin version of the word Norman first recorded?", 2),
@@ -347,7 +373,9 @@ def test_the_slice_row_by_row(pair: str, passages: int, first: str, last: tuple[
     assert corpus.files["squad-fr-slice.jsonl"] == SLICE_SHA
     assert (len(corpus.questions), len(corpus.passages)) == (214, passages)
     assert corpus.questions[0].text == first
-    assert corpus.questions[-1][1:] == last
+    assert corpus.questions[-1][1:3] == last
+    assert (len(answers_that_stand(corpus)) >= 214) is (passages == 1204)
+    assert all(answers_that_stand(corpus))
     english = {q.id: q.gold for q in read_corpus("squad", BENCH, "en", "en").questions}
     if pair == "fr en":
         assert all(english[q.id] == q.gold for q in corpus.questions)

@@ -1,15 +1,16 @@
-"""Paragraphs of one or two languages -> ``Corpus``: questions, passages and which passage answers which question.
+"""Paragraphs of one or two languages -> `Corpus`: questions, passages and which passage answers which question.
 
-One door, ``read_corpus``. Knows no model and no metric.
+One door, `read_corpus`. Knows no model and no metric.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bloomz_haystack.benchmark.corpora.corpus_files import Asked, Paragraph, read_piaf, read_slice, read_squad
+from bloomz_haystack.benchmark.corpora.corpus_files import read_paragraphs, read_piaf, read_slice
 from bloomz_haystack.benchmark.corpora.hub_corpora import SQUAD_HUB, read_hub
 from bloomz_haystack.files.provenance import sha256
+from bloomz_haystack.files.squad import SquadAnswer, SquadParagraph, SquadQuestion
 
 CORPORA = ("squad", "piaf", "squad-fr-slice")
 LANGUAGES = ("fr", "en")
@@ -22,11 +23,12 @@ PIAF_FILE, SLICE_FILE, ENGLISH_FILE = "piaf-dev.json", "squad-fr-slice.jsonl", "
 
 
 class Question(NamedTuple):
-    """A question and the position of the passage that answers it."""
+    """A question, the position of the passage that answers it, and its answers, by their place in that passage."""
 
     id: str
     text: str
     gold: int
+    answers: tuple[SquadAnswer, ...] = ()  # none where the set has none, e.g. for translated passages
 
 
 class Passage(NamedTuple):
@@ -40,8 +42,8 @@ class Passage(NamedTuple):
 class Corpus(NamedTuple):
     """Q questions of one language over P passages of one language.
 
-    ``unanswerable`` are those of SQuAD v2 whose paragraph (their ``gold``) holds no answer; ``rule`` says in words
-    which questions were kept; ``files`` gives the SHA-256 of each file read.
+    `unanswerable` are those of SQuAD v2 whose paragraph (their `gold`) holds no answer; `rule` says in words
+    which questions were kept; `files` gives the SHA-256 of each file read.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Corpus(NamedTuple):
 class _Side(NamedTuple):
     """One language of a set: its paragraphs, its short name, where it was read, the fingerprints of what was read."""
 
-    paragraphs: list[Paragraph]
+    paragraphs: list[SquadParagraph]
     source: str
     where: str
     files: dict[str, str]
@@ -73,20 +75,20 @@ def read_corpus(
 ) -> Corpus:
     """Read one set in one pair of languages.
 
-    ``squad``: ``data`` is a file in SQuAD format, whose language is the one named twice, or a folder with one file a
-    language, ``*-fr.json`` and ``*-en.json`` (the official ``dev-v2.0.json`` counts as English). Without ``data`` the
+    `squad`: `data` is a file in SQuAD format, whose language is the one named twice, or a folder with one file a
+    language, `*-fr.json` and `*-en.json` (the official `dev-v2.0.json` counts as English). Without `data` the
     validation split comes from the Hub. Two languages must hold the same paragraphs in the same order with the same
-    question ids. ``piaf``: French only, a file or a folder with ``piaf-dev.json``. ``squad-fr-slice``: a file or a
-    folder with ``squad-fr-slice.jsonl``; English passages are the 1,204 of ``squad2-dev-en.json`` beside it, French
+    question ids. `piaf`: French only, a file or a folder with `piaf-dev.json`. `squad-fr-slice`: a file or a
+    folder with `squad-fr-slice.jsonl`; English passages are the 1,204 of `squad2-dev-en.json` beside it, French
     ones its own 35.
 
-    :param name: ``squad``, ``piaf`` or ``squad-fr-slice``.
-    :param data: file or folder; None takes ``squad`` from the Hub.
-    :param query_lang: ``fr`` or ``en``.
-    :param passage_lang: ``fr`` or ``en``.
-    :param deduplicate: ``none``, ``strip`` or ``strict``: see ``RULES``; of equal questions the first stays.
+    :param name: `squad`, `piaf` or `squad-fr-slice`.
+    :param data: file or folder; None takes `squad` from the Hub.
+    :param query_lang: `fr` or `en`.
+    :param passage_lang: `fr` or `en`.
+    :param deduplicate: `none`, `strip` or `strict`: see `RULES`; of equal questions the first stays.
     :param hub: data set on the Hub (or a local folder of one) for each language, beside or instead of
-        ``{"en": "rajpurkar/squad_v2"}``.
+        `{"en": "rajpurkar/squad_v2"}`.
     :returns: the corpus.
     :raises ValueError: for an unknown name, language or rule, a missing or broken file, two files that do not align.
     """
@@ -99,17 +101,6 @@ def read_corpus(
         raise ValueError(f"{data} does not exist: expected the file or folder of corpus {name!r}")
     asked, searched = _sides(name, data, query_lang, passage_lang, SQUAD_HUB | dict(hub or {}))
     return _assemble(asked, searched, query_lang, passage_lang, deduplicate)
-
-
-def read_folder(folder: Path) -> list[Corpus]:
-    """Read the three sets that the bundled models are measured on.
-
-    :param folder: holds ``squad2-dev-en.json``, ``piaf-dev.json`` and ``squad-fr-slice.jsonl``.
-    :returns: EN/EN, FR/FR and FR/EN.
-    """
-    wanted = ((ENGLISH_FILE, "squad", "en", "en"), (PIAF_FILE, "piaf", "fr", "fr"))
-    read = [read_corpus(name, folder / file, asked, searched) for file, name, asked, searched in wanted]
-    return [*read, read_corpus("squad-fr-slice", folder / SLICE_FILE, "fr", "en")]
 
 
 def first_questions(corpus: Corpus) -> Corpus:
@@ -138,7 +129,7 @@ def _sides(name: str, data: Path | None, asked: str, searched: str, hub: dict[st
         return sides[asked], sides[searched]
     if name == "squad":
         paths = _squad_files(data, asked, searched)
-        read = {path: _side(path, read_squad(path)) for path in set(paths)}
+        read = {path: _side(path, read_paragraphs(path)) for path in set(paths)}
         return read[paths[0]], read[paths[1]]
     if name == "piaf":
         if (asked, searched) != ("fr", "fr"):
@@ -178,7 +169,7 @@ def _inside(data: Path, file: str) -> Path:
     return path
 
 
-def _side(path: Path, paragraphs: list[Paragraph]) -> _Side:
+def _side(path: Path, paragraphs: list[SquadParagraph]) -> _Side:
     return _Side(paragraphs, path.stem, str(path), {path.name: sha256(path)})
 
 
@@ -189,36 +180,38 @@ def _hub_side(name: str) -> _Side:
 
 def _slice_sides(path: Path, asked: str, searched: str) -> tuple[_Side, _Side]:
     """Questions of the slice laid over the passages they are searched in, paragraph by paragraph."""
-    rows = read_slice(path)
-    laid: dict[str, Paragraph] = {}  # by English text: two people may have translated one paragraph in two ways
-    files = {path.name: sha256(path)}
+    rows, files = read_slice(path), {path.name: sha256(path)}
+    laid: dict[str, SquadParagraph] = {}  # by English text: two people may have translated one paragraph in two ways
     if searched == "en":
         english = _inside(path.parent, ENGLISH_FILE)
-        laid = {p.text.strip(): p._replace(asked=[]) for p in read_squad(english)}
+        laid = {paragraph.context.strip(): paragraph for paragraph in read_paragraphs(english)}
         files[english.name] = sha256(english)
     else:
         for row in rows:
-            laid.setdefault(row.contexts["en"].strip(), Paragraph(row.contexts["fr"], row.theme, []))
+            laid.setdefault(row.contexts["en"].strip(), SquadParagraph(row.theme, row.contexts["fr"], ()))
+    questions: dict[str, list[SquadQuestion]] = {key: [] for key in laid}
     for row in rows:
         if (key := row.contexts["en"].strip()) not in laid:
             raise ValueError(f"{path}: the paragraph of question {row.id} is not in {ENGLISH_FILE}")
-        laid[key].asked.append(Asked(row.id, row.questions[asked], True))
-    side = _Side(list(laid.values()), path.stem, str(path), files)
+        answers = next((known.answers for known in laid[key].questions if known.id == row.id), ())
+        questions[key].append(SquadQuestion(row.id, row.questions[asked], answers, False))
+    paragraphs = [paragraph._replace(questions=tuple(questions[key])) for key, paragraph in laid.items()]
+    side = _Side(paragraphs, path.stem, str(path), files)
     return side, side
 
 
 def _check_aligned(asked: _Side, searched: _Side) -> None:
     pairs = zip(asked.paragraphs, searched.paragraphs, strict=False)
     for position, (ours, theirs) in enumerate(pairs):
-        for one, other in zip(ours.asked, theirs.asked, strict=False):
+        for one, other in zip(ours.questions, theirs.questions, strict=False):
             if one.id != other.id:
                 raise ValueError(
                     f"{asked.where} and {searched.where} do not align: paragraph {position}, counted from 0, asks "
                     f"{one.id} in the first and {other.id} in the second"
                 )
-        if len(ours.asked) != len(theirs.asked):
-            longer = max(ours.asked, theirs.asked, key=len)
-            odd = longer[min(len(ours.asked), len(theirs.asked))].id
+        if len(ours.questions) != len(theirs.questions):
+            longer = max(ours.questions, theirs.questions, key=len)
+            odd = longer[min(len(ours.questions), len(theirs.questions))].id
             raise ValueError(
                 f"{asked.where} and {searched.where} do not align: question {odd} of paragraph {position}, counted "
                 "from 0, is in one of them only"
@@ -234,8 +227,12 @@ def _check_aligned(asked: _Side, searched: _Side) -> None:
 def _assemble(asked: _Side, searched: _Side, query_lang: str, passage_lang: str, deduplicate: str) -> Corpus:
     if asked is not searched:
         _check_aligned(asked, searched)
-    entries = [(entry, gold) for gold, p in enumerate(asked.paragraphs) for entry in p.asked]
-    questions = [Question(e.id, e.text, gold) for e, gold in entries if e.answerable]
+    entries = [
+        (question.is_impossible, Question(question.id, question.text, gold, answered.answers))
+        for gold, (ours, theirs) in enumerate(zip(asked.paragraphs, searched.paragraphs, strict=True))
+        for question, answered in zip(ours.questions, theirs.questions, strict=True)
+    ]
+    questions = [question for impossible, question in entries if not impossible]
     if not questions:
         raise ValueError(f"{asked.where} holds no answerable question")
     source = asked.source.removesuffix(f"-{query_lang}") if asked is not searched else asked.source
@@ -244,8 +241,8 @@ def _assemble(asked: _Side, searched: _Side, query_lang: str, passage_lang: str,
         query_lang,
         passage_lang,
         _deduplicated(questions, deduplicate),
-        [Passage(str(i), p.text, p.theme) for i, p in enumerate(searched.paragraphs)],
-        [Question(e.id, e.text, gold) for e, gold in entries if not e.answerable],
+        [Passage(str(i), p.context, p.title) for i, p in enumerate(searched.paragraphs)],
+        [question for impossible, question in entries if impossible],
         RULES[deduplicate],
         asked.files | searched.files,
     )

@@ -88,12 +88,12 @@ def test_its_probability_tells_an_answer_from_none_across_languages(ranker: Scor
     assert probabilities(ranker.score("Quelle est la capitale de l'Australie ?", contexts)).max() < 0.3
 
 
-@pytest.mark.slow
 def bench_corpora() -> list[Corpus]:
     """Return the three sets that the bundled models are measured on: EN/EN, FR/FR and FR/EN."""
     return [read_corpus(name, BENCH / file, asked, searched) for name, file, asked, searched in SETS]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not BENCH.is_dir(), reason="needs the evaluation sets; set BLOOMZ_BENCH to their folder")
 def test_it_measures_what_its_card_says(retriever: Encoder) -> None:
     card = (BUNDLED_FOLDER / BUNDLED_RETRIEVER / "README.md").read_text(encoding="utf-8")

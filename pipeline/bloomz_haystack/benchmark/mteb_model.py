@@ -1,4 +1,4 @@
-"""A retriever -> a model that ``mteb`` evaluates on any of its tasks. Needs the package ``mteb`` only when it is run.
+"""A retriever -> a model that `mteb` evaluates on any of its tasks. Needs the package `mteb` only when it is run.
 
 Usage::
 
@@ -39,7 +39,7 @@ class MtebRetriever:
 
         :param model_name: bundled name, folder or Hub name.
         :param revision: told in the results; None takes what identifies the weights.
-        :param device: as for ``open_checkpoint``.
+        :param device: as for `open_checkpoint`.
         :param batch_tokens: tokens computed together; the batches that mteb makes are laid together again.
         """
         self.model_name = model_name

@@ -23,9 +23,9 @@ class Point(NamedTuple):
 class Curve(NamedTuple):
     """Points by falling threshold, N of them, each (N,) float64.
 
-    ``precision``: of the questions answered, the share answered right (answerable, and the first passage is the right
-    one); to answer an unanswerable question is an error. ``coverage``: of all questions, the share answered.
-    ``recall``: of the answerable questions, the share answered right. ``f1``: harmonic mean of precision and recall.
+    `precision`: of the questions answered, the share answered right (answerable, and the first passage is the right
+    one); to answer an unanswerable question is an error. `coverage`: of all questions, the share answered.
+    `recall`: of the answerable questions, the share answered right. `f1`: harmonic mean of precision and recall.
     """
 
     threshold: npt.NDArray[np.float64]
@@ -64,7 +64,7 @@ def abstention_curve(answerable: npt.ArrayLike, right: npt.ArrayLike, unanswerab
 def point_at(curve: Curve, threshold: float) -> Point:
     """Read the curve.
 
-    :param curve: from ``abstention_curve``.
+    :param curve: from `abstention_curve`.
     :param threshold: any number, the cards' 0.8 for instance.
     :returns: what this threshold gives; if it silences every question, precision is NaN and the rest 0.
     """
@@ -77,7 +77,7 @@ def point_at(curve: Curve, threshold: float) -> Point:
 def best_point(curve: Curve) -> Point:
     """Find the threshold of the highest F1; of equal ones the highest threshold, which answers less.
 
-    :param curve: from ``abstention_curve``.
+    :param curve: from `abstention_curve`.
     :returns: the point.
     """
     return point_at(curve, float(curve.threshold[curve.f1.argmax()]))

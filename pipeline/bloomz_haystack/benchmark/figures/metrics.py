@@ -30,7 +30,7 @@ def figures(ranks: npt.ArrayLike) -> dict[str, float]:
     """Compute every figure of the cards, and two more.
 
     :param ranks: (Q,) from 1, fair or optimistic.
-    :returns: by ``NAMES``: ``top_mean`` and ``top_std`` (of all Q, not of a sample) in places, all else in percent.
+    :returns: by `NAMES`: `top_mean` and `top_std` (of all Q, not of a sample) in places, all else in percent.
     :raises ValueError: if there is no rank, or one is below 1 or not a number.
 
     >>> figures([1, 2, 3])["mrr"]

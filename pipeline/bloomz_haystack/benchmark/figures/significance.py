@@ -22,7 +22,7 @@ def bootstrap_intervals(
     :param resamples: how many times Q questions are drawn from the Q.
     :param level: of confidence, between 0 and 1.
     :param seed: of the draws.
-    :returns: lowest and highest value for each of ``metrics.NAMES``, in its unit.
+    :returns: lowest and highest value for each of `metrics.NAMES`, in its unit.
     :raises ValueError: for broken ranks or a level outside 0..1.
     """
     ranks = checked_ranks(ranks)

@@ -1,4 +1,4 @@
-"""``expected.yaml`` -> what was published for a run, and how a measured value compares with it."""
+"""`expected.yaml` -> what was published for a run, and how a measured value compares with it."""
 
 from functools import cache
 from pathlib import Path
@@ -32,7 +32,7 @@ def expected_for(facts: RunFacts, ties: str) -> Expected | None:
     """Find the published table that a run can be held against.
 
     :param facts: of the run.
-    :param ties: ``fair`` or ``optimistic``; a table that names one is for that one only.
+    :param ties: `fair` or `optimistic`; a table that names one is for that one only.
     :returns: the table; None if nothing was published for such a run.
     """
     asked = (facts.kind, facts.query_lang, facts.passage_lang, facts.protocol)
@@ -57,7 +57,7 @@ def compare(figure: str, measured: float, published: float) -> str:
     :param figure: its name, which tells the tolerance and which way is better.
     :param measured: value.
     :param published: value.
-    :returns: ``EQUAL``, ``BETTER`` or ``WORSE``.
+    :returns: `EQUAL`, `BETTER` or `WORSE`.
 
     >>> compare("mrr", 78.5, 77.7), compare("mrr", 60.0, 77.7), compare("top_mean", 2.0, 4.0)
     ('=', '▼', '▲')

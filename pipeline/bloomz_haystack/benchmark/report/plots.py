@@ -19,7 +19,7 @@ def top_k_figure(run: KeptRun, ties: str) -> "Figure":
     """Draw the share of questions whose right passage is among the first k, for each system.
 
     :param run: with at least one measured row.
-    :param ties: ``fair`` or ``optimistic``.
+    :param ties: `fair` or `optimistic`.
     :returns: a matplotlib figure.
     """
     figure = new_figure(5.0)
@@ -41,7 +41,7 @@ def theme_figure(run: KeptRun, row: Row, ties: str) -> "Figure":
 
     :param run: gives the themes of the questions.
     :param row: measured.
-    :param ties: ``fair`` or ``optimistic``.
+    :param ties: `fair` or `optimistic`.
     :returns: a matplotlib figure.
     """
     themes, shares = theme_shares(run, row, ties)
@@ -64,8 +64,8 @@ def theme_shares(run: KeptRun, row: Row, ties: str) -> tuple[list[str], npt.NDAr
 
     :param run: gives the themes of the questions.
     :param row: measured.
-    :param ties: ``fair`` or ``optimistic``.
-    :returns: M themes with their question counts, the hardest last; (M, 5) shares of ``BINS``, in percent.
+    :param ties: `fair` or `optimistic`.
+    :returns: M themes with their question counts, the hardest last; (M, 5) shares of `BINS`, in percent.
     """
     ranks = np.ceil(ranks_of(row, ties))  # a tie between two bins belongs to the later one
     themes = np.array([question["theme"] or "without a title" for question in run.questions])

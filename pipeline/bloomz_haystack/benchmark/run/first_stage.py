@@ -1,4 +1,4 @@
-"""A ``System`` and a ``Corpus`` -> the ``Ranking`` of its passages for every question: BM25, vectors, or both fused.
+"""A `System` and a `Corpus` -> the `Ranking` of its passages for every question: BM25, vectors, or both fused.
 
 Vectors are kept on disk between runs. Knows nothing of figures, rankers and files of results.
 """
@@ -27,7 +27,7 @@ class Watcher(Protocol):
     """Told how a row goes; a terminal shows it as a bar."""
 
     def step(self, name: str, total: int) -> Callable[[int], object]:
-        """Begin a step of ``total`` units.
+        """Begin a step of `total` units.
 
         :param name: what is done.
         :param total: units of work.
@@ -57,9 +57,9 @@ def rank_passages(
     :param depth: candidates to keep of each question.
     :param cache: folder of kept vectors.
     :param watcher: told how it goes.
-    :param device: as for ``choose_placement``.
+    :param device: as for `choose_placement`.
     :param batch_tokens: tokens computed together.
-    :returns: Q ranks, and the first ``depth`` passages of each question, with the scores that the documents of a
+    :returns: Q ranks, and the first `depth` passages of each question, with the scores that the documents of a
         retriever carry; minus infinity where it would not have found them.
     :raises ModelNotAvailable: if the weights of a part cannot be had here.
     :raises ValueError: if vectors or scores hold NaN.

@@ -73,7 +73,7 @@ def measure_quality(
 
     :param corpus: Q questions over P passages.
     :param kind: its name on the command line.
-    :param protocol: ``retriever`` or ``reranker``, for the record.
+    :param protocol: `retriever` or `reranker`, for the record.
     :param choice: the systems.
     :param rankers: each reorders the first candidates of each system, as a row of its own.
     :param out: folder of results.
@@ -119,7 +119,7 @@ def run_facts(corpus: Corpus, kind: str, protocol: str, command: str) -> RunFact
 
     :param corpus: of the run.
     :param kind: its name on the command line.
-    :param protocol: ``retriever`` or ``reranker``.
+    :param protocol: `retriever` or `reranker`.
     :param command: that was typed.
     :returns: the facts.
     """

@@ -29,7 +29,7 @@ RUN, QUESTIONS, PASSAGES, ROWS = "run.json", "questions.jsonl", "passages.jsonl"
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a folder of results was measured on. A run goes on over equal facts; ``measured`` may differ."""
+    """What a folder of results was measured on. A run goes on over equal facts; `measured` may differ."""
 
     corpus: str  # the set's name with its languages
     kind: str  # squad, piaf, squad-fr-slice
@@ -131,7 +131,7 @@ def read_row(folder: Path, name: str) -> Row | None:
 def read_run(folder: Path) -> KeptRun:
     """Read a folder of results.
 
-    :param folder: written by ``begin`` and ``keep``.
+    :param folder: written by `begin` and `keep`.
     :returns: the run; rows in the order in which they were finished.
     :raises ValueError: if it is not such a folder.
     """

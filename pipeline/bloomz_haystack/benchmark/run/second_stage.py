@@ -1,4 +1,4 @@
-"""A ``Ranking`` and a ``Ranker`` -> the ranking after it, and the probability it gives to each right passage.
+"""A `Ranking` and a `Ranker` -> the ranking after it, and the probability it gives to each right passage.
 
 Knows nothing of figures and files of results.
 """

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
@@ -16,10 +15,10 @@ from bloomz_haystack.benchmark.speed.harness import Missing, Section, Way
 from bloomz_haystack.benchmark.speed.limits import bloom_work
 from bloomz_haystack.benchmark.speed.onnx import onnx_way, unit_rows
 from bloomz_haystack.benchmark.speed.random_bloom import load_plain
+from haystack_integrations.common.bloomz.batches import Vectors
 from haystack_integrations.common.bloomz.checkpoint import Checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 
-Vectors = npt.NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Vectors]
 INT8_TOLERANCE = 2e-2  # of a number of a unit vector, a tenth of the largest
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}  # of ours; a GPU is busy only with many
@@ -60,12 +59,12 @@ def questions_section(
 ) -> Section:
     """Compare the encoding of questions that come one at a time.
 
-    :param checkpoint: as for ``passages_section``.
-    :param quantised: as for ``passages_section``.
-    :param folder: as for ``passages_section``.
+    :param checkpoint: as for `passages_section`.
+    :param quantised: as for `passages_section`.
+    :param folder: as for `passages_section`.
     :param texts: B questions; each is a call of its own.
-    :param layers: as for ``passages_section``.
-    :param tolerance: as for ``passages_section``.
+    :param layers: as for `passages_section`.
+    :param tolerance: as for `passages_section`.
     :returns: the section.
     """
     plain = load_plain(folder, checkpoint.placement, "embed")

@@ -1,6 +1,6 @@
 """Sizes of the work -> seconds and memory at each: passages indexed, tokens of a text, candidates reranked.
 
-Passages go through ``index_files``, the code of ``bloomz index``, in one run that is looked at on its way. The bundled
+Passages go through `index_files`, the code of `bloomz index`, in one run that is looked at on its way. The bundled
 tiny models do the work: what is asked is how the cost grows, not how large it is.
 """
 
@@ -41,7 +41,7 @@ QUICK = Sizes((64, 128, 256), (16, 64, 256), (5, 10, 20))
 
 
 class Series(NamedTuple):
-    """One cost curve: ``sizes`` in ``unit``, ``seconds`` of ``what``, ``memory`` in bytes or None where not told."""
+    """One cost curve: `sizes` in `unit`, `seconds` of `what`, `memory` in bytes or None where not told."""
 
     name: str
     unit: str

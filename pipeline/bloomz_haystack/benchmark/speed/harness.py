@@ -17,12 +17,11 @@ from bloomz_haystack.benchmark.speed.limits import Probes, Rates, Work
 from bloomz_haystack.benchmark.speed.memory import run_measuring_memory
 
 Results = npt.NDArray[np.floating[Any]]
-Progress = Callable[[str], object]
 Clock = Callable[[], float]
 
 
 class Way(NamedTuple):
-    """One way to do the work; of those of one ``family`` (an alternative's settings) only the fastest is timed."""
+    """One way to do the work; of those of one `family` (an alternative's settings) only the fastest is timed."""
 
     name: str
     run: Callable[[Sequence[Any]], Results]  # items -> one row an item
@@ -88,7 +87,7 @@ def measure_section(
     rounds: int,
     device: torch.device,
     *,
-    progress: Progress = lambda _: None,
+    progress: Callable[[str], object] = lambda _: None,
     clock: Clock = time.perf_counter,
 ) -> Measured:
     """Check every way once, then time them in turns.

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
 
 from bloomz_haystack.benchmark.speed.harness import Missing, Way
+from haystack_integrations.common.bloomz.batches import Vectors
 
-Vectors = npt.NDArray[np.float32]
 NAME = "HF forward on ONNX Runtime, one by one"
 
 

@@ -1,6 +1,6 @@
 """A shape and a depth -> a random Bloom on disk, as wide as a published one: speed does not depend on the values.
 
-The vocabulary is cut to the words of ``random_texts``: a token is looked up, not multiplied, so its number does not
+The vocabulary is cut to the words of `random_texts`: a token is looked up, not multiplied, so its number does not
 matter. One folder serves as retriever and, with its two-label head, as ranker.
 """
 
@@ -46,7 +46,7 @@ SHAPES = {
 
 
 def save_random_bloom(folder: Path, shape: Shape, layers: int, seed: int = 0) -> None:
-    """Write a checkpoint of ``BloomForSequenceClassification`` with two labels, and its tokenizer.
+    """Write a checkpoint of `BloomForSequenceClassification` with two labels, and its tokenizer.
 
     :param folder: where.
     :param shape: its width.
@@ -76,7 +76,7 @@ def settings_for(task: Task, precision: Precision | None = None) -> LoadSettings
     """Return how the engine loads such a folder, which it would hold for a ranker and for nothing else.
 
     :param task: "embed" or "rank".
-    :param precision: as for ``open_checkpoint``.
+    :param precision: as for `open_checkpoint`.
     :returns: the settings.
     """
     architecture = BloomForSequenceClassification if task == "rank" else BloomModel
@@ -105,7 +105,7 @@ def switch_off_shortcut(model: PreTrainedModel, precision: Precision | None = No
 def load_plain(folder: str, placement: Placement, task: Task) -> PreTrainedModel:
     """Load the weights once more, untouched by the engine: what the alternatives run on.
 
-    :param folder: from ``save_random_bloom``.
+    :param folder: from `save_random_bloom`.
     :param placement: device and dtype of ours.
     :param task: "embed" or "rank".
     :returns: Hugging Face's own model.

@@ -32,7 +32,7 @@ def draw_lengths(count: int, mean: float, shortest: int, longest: int, rng: np.r
     :param shortest: bound.
     :param longest: bound.
     :param rng: seeded.
-    :returns: ``count`` lengths.
+    :returns: `count` lengths.
     """
     sigma = 0.45  # of the logarithm
     drawn = rng.lognormal(np.log(mean) - sigma**2 / 2, sigma, count)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from haystack import Document
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from scipy.spatial.distance import cdist
@@ -18,11 +17,11 @@ from scipy.spatial.distance import cdist
 from bloomz_haystack.benchmark.speed.harness import Missing, Section, Way
 from bloomz_haystack.benchmark.speed.limits import Work
 from bloomz_haystack.benchmark.speed.random_texts import random_vectors
+from haystack_integrations.common.bloomz.batches import Vectors
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
-Array = npt.NDArray[np.float32]
-Search = Callable[[Sequence[Any]], Array]
+Search = Callable[[Sequence[Any]], Vectors]
 TOP_K, ONE_BY_ONE, TOGETHER = 100, 4, 64
 FEWEST = 10 * TOP_K  # so that the narrowest filter still keeps enough
 TOLERANCE, HALF_TOLERANCE = 1e-4, 1e-3
@@ -87,7 +86,7 @@ def retrieve_sections(folder: Path, vectors: int, dimension: int, seed: int = 0)
 
 
 def _section(
-    name: str, title: str, queries: Array, ways: list[Way], missing: list[Missing], bytes_read: float, note: str = ""
+    name: str, title: str, queries: Vectors, ways: list[Way], missing: list[Missing], bytes_read: float, note: str = ""
 ) -> Section:
     # Two operations a number for each query; the numbers are read once a call, whatever the queries in it.
     calls = 1 if len(queries) == TOGETHER else len(queries)
@@ -101,7 +100,7 @@ def _meta_of(place: int) -> dict[str, str]:
     return {"language": language, "language_unindexed": language, "theme": theme, "theme_unindexed": theme}
 
 
-def _stored(folder: Path, documents: list[Document], targets: Array, datatype: Any) -> QdrantEdgeDocumentStore:  # noqa: ANN401
+def _stored(folder: Path, documents: list[Document], targets: Vectors, datatype: Any) -> QdrantEdgeDocumentStore:  # noqa: ANN401
     indexed = [field for _, _, field, _ in FILTERS]
     store = QdrantEdgeDocumentStore(str(folder), targets.shape[1], datatype=datatype, indexed_meta_fields=indexed)
     store.write_embeddings(documents, targets)
@@ -109,11 +108,11 @@ def _stored(folder: Path, documents: list[Document], targets: Array, datatype: A
 
 
 def _filtered_ways(
-    retriever: QdrantEdgeEmbeddingRetriever, unfiltered: Way, targets: Array, field: str, value: str
+    retriever: QdrantEdgeEmbeddingRetriever, unfiltered: Way, targets: Vectors, field: str, value: str
 ) -> list[Way]:
     kept = np.array([_meta_of(place)[field] == value for place in range(len(targets))])
 
-    def by_numpy(queries: Sequence[Any]) -> Array:
+    def by_numpy(queries: Sequence[Any]) -> Vectors:
         return _by_numpy(targets[kept])(queries)  # the rows are copied each time, as a filter is new each time
 
     return [
@@ -130,7 +129,7 @@ def _equals(field: str, value: str) -> dict[str, Any]:
 
 def _float16_section(
     title: str,
-    queries: Array,
+    queries: Vectors,
     ours: Way,
     halved: QdrantEdgeEmbeddingRetriever,
     folder: Path,
@@ -154,7 +153,7 @@ def vector_bytes(folder: Path) -> int:
 
 
 def _one_by_one_through(retriever: QdrantEdgeEmbeddingRetriever, filters: dict[str, Any] | None = None) -> Search:
-    def search(queries: Sequence[Any]) -> Array:
+    def search(queries: Sequence[Any]) -> Vectors:
         return _scores([retriever.run(query.tolist(), filters)["documents"] for query in queries])
 
     return search
@@ -164,8 +163,8 @@ def _one_by_one(search: Search) -> Search:
     return lambda queries: np.concatenate([search([query]) for query in queries])
 
 
-def _by_numpy(targets: Array) -> Search:
-    def search(queries: Sequence[Any]) -> Array:
+def _by_numpy(targets: Vectors) -> Search:
+    def search(queries: Sequence[Any]) -> Vectors:
         scores = np.asarray(queries) @ targets.T  # (B, N)
         kept = np.argpartition(scores, -TOP_K, axis=1)[:, -TOP_K:]
         return -np.sort(-np.take_along_axis(scores, kept, axis=1), axis=1)
@@ -173,8 +172,8 @@ def _by_numpy(targets: Array) -> Search:
     return search
 
 
-def _by_scipy(targets: Array) -> Search:
-    def search(queries: Sequence[Any]) -> Array:
+def _by_scipy(targets: Vectors) -> Search:
+    def search(queries: Sequence[Any]) -> Vectors:
         distances = cdist(np.asarray(queries), targets, "cosine")
         first = np.argsort(distances, axis=1)[:, :TOP_K]
         return (1 - np.take_along_axis(distances, first, axis=1)).astype(np.float32)
@@ -182,7 +181,7 @@ def _by_scipy(targets: Array) -> Search:
     return search
 
 
-def _by_faiss(targets: Array) -> Search:
+def _by_faiss(targets: Vectors) -> Search:
     import faiss
 
     index = faiss.IndexFlatIP(targets.shape[1])
@@ -190,7 +189,7 @@ def _by_faiss(targets: Array) -> Search:
     return lambda queries: index.search(np.asarray(queries), TOP_K)[0]
 
 
-def _by_haystack(documents: list[Document], targets: Array) -> Search:
+def _by_haystack(documents: list[Document], targets: Vectors) -> Search:
     store = InMemoryDocumentStore(embedding_similarity_function="cosine")
     store.write_documents(
         [
@@ -199,11 +198,11 @@ def _by_haystack(documents: list[Document], targets: Array) -> Search:
         ]
     )
 
-    def search(queries: Sequence[Any]) -> Array:
+    def search(queries: Sequence[Any]) -> Vectors:
         return _scores([store.embedding_retrieval(query.tolist(), top_k=TOP_K) for query in queries])
 
     return search
 
 
-def _scores(found: list[list[Document]]) -> Array:
+def _scores(found: list[list[Document]]) -> Vectors:
     return np.asarray([[document.score for document in documents] for documents in found], dtype=np.float32)

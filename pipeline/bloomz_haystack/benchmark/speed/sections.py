@@ -4,7 +4,7 @@ The random checkpoint and the store live in a temporary folder, gone at the end.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from bloomz_haystack.benchmark.speed.harness import Measured, Progress, Section, measure_section
+from bloomz_haystack.benchmark.speed.harness import Measured, Section, measure_section
 from bloomz_haystack.benchmark.speed.limits import make_probes
 from bloomz_haystack.benchmark.speed.random_bloom import (
     SHAPES,
@@ -106,7 +106,7 @@ def make_plan(options: SpeedOptions) -> Plan:
     return Plan(options, shape, layers, passages, candidates)
 
 
-def measure_speed(options: SpeedOptions, progress: Progress = lambda _: None) -> SpeedRun:
+def measure_speed(options: SpeedOptions, progress: Callable[[str], object] = lambda _: None) -> SpeedRun:
     """Measure every section asked for.
 
     :param options: what to run; threads are already pinned.

@@ -42,7 +42,7 @@ def pinned_threads(threads: int) -> Iterator[None]:
     The process is also held to so many cores where the system allows (Linux): Qdrant Edge has threads of its own, which
     read no variable.
 
-    :param threads: from ``choose_threads``.
+    :param threads: from `choose_threads`.
     :yields: nothing; the torch and core limits of before come back at the end.
     """
     os.environ.update(dict.fromkeys(VARIABLES, str(threads)), TOKENIZERS_PARALLELISM="false")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from haystack import Document
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.document_stores.types import DuplicatePolicy
@@ -20,13 +19,13 @@ from qdrant_edge import UpdateOperation
 from bloomz_haystack.benchmark.speed.harness import Missing, Section, Way
 from bloomz_haystack.benchmark.speed.limits import Work
 from bloomz_haystack.benchmark.speed.random_texts import random_texts, random_vectors
+from haystack_integrations.common.bloomz.batches import Vectors
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge.points import points_of, unit_vectors
 from haystack_integrations.document_stores.qdrant_edge.shard import open_shard
 
-Array = npt.NDArray[np.float32]
 BLOCK = 1000  # passages a call
-WORDS = 100
+WORDS_A_PASSAGE = 100
 LARGEST_IN_MEMORY = 50_000  # passages; as lists of 1,024 Python floats, twice as many take 3.3 GB
 HAYSTACK = "Haystack InMemoryDocumentStore.write_documents"
 
@@ -42,7 +41,7 @@ def write_section(folder: Path, vectors: int, dimension: int, seed: int = 0) -> 
     """
     rng = np.random.default_rng(seed)
     embeddings = random_vectors(vectors, dimension, rng)
-    texts = random_texts([WORDS] * min(vectors, BLOCK), rng)
+    texts = random_texts([WORDS_A_PASSAGE] * min(vectors, BLOCK), rng)
     documents = [
         Document(id=f"{i:064x}", content=texts[i % BLOCK], meta={"file_path": f"{i // 50}.txt", "split_id": i % 50})
         for i in range(vectors)
@@ -73,10 +72,10 @@ def write_section(folder: Path, vectors: int, dimension: int, seed: int = 0) -> 
 def _through_a_store(
     fresh: Callable[[], Path],
     documents: list[Document],
-    embeddings: Array,
-    write: Callable[[QdrantEdgeDocumentStore, list[Document], Array], object],
-) -> Callable[[Sequence[Any]], Array]:
-    def run(places: Sequence[Any]) -> Array:
+    embeddings: Vectors,
+    write: Callable[[QdrantEdgeDocumentStore, list[Document], Vectors], object],
+) -> Callable[[Sequence[Any]], Vectors]:
+    def run(places: Sequence[Any]) -> Vectors:
         store = QdrantEdgeDocumentStore(str(fresh()), embeddings.shape[1], indexed_meta_fields=["file_path"])
         for block in _blocks(places):
             write(store, documents[block], embeddings[block])
@@ -87,27 +86,27 @@ def _through_a_store(
     return run
 
 
-def _write_array(store: QdrantEdgeDocumentStore, documents: list[Document], embeddings: Array) -> None:
+def _write_array(store: QdrantEdgeDocumentStore, documents: list[Document], embeddings: Vectors) -> None:
     store.write_embeddings(documents, embeddings, DuplicatePolicy.OVERWRITE)
 
 
-def _write_lists(store: QdrantEdgeDocumentStore, documents: list[Document], embeddings: Array) -> None:
+def _write_lists(store: QdrantEdgeDocumentStore, documents: list[Document], embeddings: Vectors) -> None:
     store.write_documents(_with_lists(documents, embeddings), DuplicatePolicy.OVERWRITE)
 
 
-def _with_lists(documents: list[Document], embeddings: Array) -> list[Document]:
+def _with_lists(documents: list[Document], embeddings: Vectors) -> list[Document]:
     """Give documents as an embedder component gives them: this is part of what a pipeline pays."""
     pairs = zip(documents, embeddings, strict=True)
     return [replace(document, embedding=row.tolist()) for document, row in pairs]
 
 
 def _by_edge(
-    fresh: Callable[[], Path], documents: list[Document], embeddings: Array
-) -> Callable[[Sequence[Any]], Array]:
+    fresh: Callable[[], Path], documents: list[Document], embeddings: Vectors
+) -> Callable[[Sequence[Any]], Vectors]:
     units = unit_vectors(embeddings, embeddings.shape[1], [document.id for document in documents])
     points = points_of(documents, units)
 
-    def run(places: Sequence[Any]) -> Array:
+    def run(places: Sequence[Any]) -> Vectors:
         handle = open_shard(fresh(), embeddings.shape[1], "float32")
         handle.shard.create_indexes(["file_path"])
         for block in _blocks(places):
@@ -121,8 +120,8 @@ def _by_edge(
     return run
 
 
-def _in_memory(documents: list[Document], embeddings: Array) -> Callable[[Sequence[Any]], Array]:
-    def run(places: Sequence[Any]) -> Array:
+def _in_memory(documents: list[Document], embeddings: Vectors) -> Callable[[Sequence[Any]], Vectors]:
+    def run(places: Sequence[Any]) -> Vectors:
         store = InMemoryDocumentStore()
         for block in _blocks(places):
             store.write_documents(_with_lists(documents[block], embeddings[block]), DuplicatePolicy.OVERWRITE)

@@ -13,7 +13,6 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from bloomz_haystack.benchmark.run.ranking import ScoreBlock
 
-Scores = npt.NDArray[np.float32]
 SNOWBALL = {"fr": "french", "en": "english"}
 
 
@@ -24,9 +23,9 @@ class Bm25:
         """Index the passages.
 
         :param passages: P texts.
-        :param passage_lang: "fr" or "en"; read only if ``stemming``.
+        :param passage_lang: "fr" or "en"; read only if `stemming`.
         :param stemming: cut words to their Snowball stem, after dropping stop words.
-        :raises ImportError: without the extra ``benchmark``.
+        :raises ImportError: without the extra `benchmark`.
         :raises ValueError: for a language without a stemmer here, or if no passage holds a word.
         """
         self.passage_lang, self.stemming, self.count = passage_lang, stemming, len(passages)
@@ -49,7 +48,7 @@ class Bm25:
         """
         words = self._words(questions, query_lang or self.passage_lang, return_ids=False)
 
-        def scores(start: int, stop: int) -> Scores:
+        def scores(start: int, stop: int) -> npt.NDArray[np.float32]:
             block = np.zeros((stop - start, self.count), dtype=np.float32)
             for row, asked in zip(block, words[start:stop], strict=True):
                 if asked:

@@ -1,4 +1,4 @@
-"""Passages and questions -> the BM25 scores that ``QdrantEdgeDocumentStore`` gives, and how far a question is covered.
+"""Passages and questions -> the BM25 scores that `QdrantEdgeDocumentStore` gives, and how far a question is covered.
 
 The store itself is asked, in a folder that is thrown away: what is measured is what users get.
 """

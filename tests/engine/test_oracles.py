@@ -300,7 +300,7 @@ def test_one_call_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
             texts.append(F.scaled_dot_product_attention(one, two, three, is_causal=True, scale=scale).transpose(0, 1))
         return torch.cat(texts)
 
-    monkeypatch.setattr(attention, "varlen_attn", plain)
+    monkeypatch.setattr(attention, "flash_attention", lambda: plain)
     batch = pack([np.zeros(n, dtype=np.int64) for n in (5, 5, 1, 130)])
     fused, slopes = fused_heads(batch)
     expected = attention.packed_attention(fused, batch, slopes, "alibi_bias")

@@ -82,7 +82,7 @@ class MtebRetriever:
                 "name": f"{OWNER}/{Path(self.model_name).name}" if own else self.model_name,
                 "revision": self.revision or find_model(self.model_name).fingerprint,
                 "languages": ["fra-Latn", "eng-Latn"],
-                "n_parameters": self._encoder.checkpoint.model.num_parameters(),
+                "n_parameters": sum(weight.numel() for weight in self._encoder.checkpoint.model.parameters()),
                 "embed_dim": config.hidden_size,
                 "max_tokens": self._encoder.max_length,
                 "similarity_fn_name": "cosine",

@@ -9,17 +9,13 @@ the query is not needed. Source: arXiv 2108.12409; transformers ``build_alibi_te
 import inspect
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 
 from haystack_integrations.common.bloomz.packing import PackedBatch, Run
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # before torch 2.10
-    varlen_attn = None  # type: ignore[assignment]
 
 Implementation = Literal["alibi_feature", "alibi_bias", "alibi_varlen"]
 
@@ -53,9 +49,21 @@ def choose_implementation(dtype: torch.dtype, device: torch.device) -> Implement
     """
     if dtype in (torch.float32, torch.float64):
         return "alibi_feature"
-    known = varlen_attn is not None and "window_size" in inspect.signature(varlen_attn).parameters  # not in torch 2.10
-    flash = known and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return "alibi_varlen" if flash else "alibi_bias"
+    ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "alibi_varlen" if ampere and flash_attention() is not None else "alibi_bias"
+
+
+@cache
+def flash_attention() -> Callable[..., Any] | None:
+    """Return torch's attention over texts of any length; looked up at first use: its import takes as long as torch's.
+
+    :returns: None before torch 2.11, which has none that knows a window.
+    """
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
 
 
 def packed_attention(
@@ -91,8 +99,9 @@ def _with_varlen(fused: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) 
     query, key, value = _carry_positions(fused, batch, slopes).unbind(2)  # 3 x (T, N, D + 8)
     causal = (-1, 0)
     scale = 1 / math.sqrt(head_dim)
-    output: Any = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scale, window_size=causal)
-    return output[..., :head_dim]
+    attend = flash_attention()
+    assert attend is not None, "choose_implementation names this way only where there is one"
+    return attend(query, key, value, ends, ends, longest, longest, scale=scale, window_size=causal)[..., :head_dim]
 
 
 def _carry_positions(fused: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:

@@ -6,29 +6,34 @@ closes, or is itself forgotten. Knows nothing of the forward pass or of Haystack
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoTokenizer, BloomForSequenceClassification, BloomModel, PreTrainedModel
-from transformers.utils import cached_file
-from transformers.utils import logging as transformers_logging
+from torch import nn
 
+from haystack_integrations.common.bloomz.bloom import HEAD
 from haystack_integrations.common.bloomz.forking import ForkSafeLock, compute_alone_after_fork
 from haystack_integrations.common.bloomz.identity import ModelIdentity, model_name, weights_of
 from haystack_integrations.common.bloomz.int8 import Precision, check_precision
 from haystack_integrations.common.bloomz.int8_choice import chosen_kernels, forced_kernel, in_words, slower_than_float32
 from haystack_integrations.common.bloomz.int8_kernels import KernelChoice
 from haystack_integrations.common.bloomz.linear import prepare_body
+from haystack_integrations.common.bloomz.sources import (
+    CheckpointSource,
+    HuggingFaceFiles,
+    LoadedWeights,
+    Task,
+    plain_files,
+)
 
 logger = logging.getLogger(__name__)
 
-Task = Literal["embed", "rank"]
+Loaded = TypeVar("Loaded")
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 BUNDLED_RETRIEVER = "tiny-fr-en-retriever"
@@ -66,7 +71,7 @@ class Checkpoint:
     """Weights and tokenizer, ready to use, shared between ``users``."""
 
     name: str
-    model: PreTrainedModel
+    model: Any  # a `BloomBody` or `BloomWithHead`, or transformers' own, whose layers have the same names
     tokenizer: Tokenizer
     placement: Placement
     max_length: int
@@ -148,8 +153,7 @@ def open_checkpoint(
         with _shelf_lock:
             checkpoint = _shelf.get(key)
         if checkpoint is None:
-            with _loading_bar(progress_bar):
-                checkpoint = _load(model, task, placement, token, settings)
+            checkpoint = _load(model, task, placement, token, settings, progress_bar)
             checkpoint.key = key
         with _shelf_lock:
             _shelf[key] = checkpoint
@@ -195,20 +199,6 @@ def positive_label(config: Any) -> int:  # noqa: ANN401
     return matches[0]
 
 
-@contextmanager
-def _loading_bar(shown: bool) -> Iterator[None]:
-    """Hide the bar that transformers shows while it loads; those of downloads, which last, are left alone."""
-    set_hook = getattr(transformers_logging, "set_tqdm_hook", None)  # not in the first releases of transformers 5
-    if shown or set_hook is None:
-        yield
-        return
-    before = set_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
-    try:
-        yield
-    finally:
-        set_hook(before)
-
-
 def _check_int8(device: torch.device, dtype: torch.dtype | None) -> None:
     if dtype is not None:
         raise CheckpointError(f"precision 'int8' and dtype {dtype} were both asked for: leave one of them out")
@@ -229,8 +219,45 @@ def _forced_dtype(model_kwargs: dict[str, Any] | None) -> torch.dtype | None:
     return dtype
 
 
-def _load(model: str, task: Task, placement: Placement, token: str | None, settings: LoadSettings) -> Checkpoint:
-    source = resolve(model)
+def _load(
+    model: str, task: Task, placement: Placement, token: str | None, settings: LoadSettings, progress_bar: bool
+) -> Checkpoint:
+    source = _source(model, token, settings, progress_bar)
+    config = _loaded(model, source.config)
+    if config.model_type != "bloom":
+        raise CheckpointError(f"{model!r} is a {config.model_type!r} model, but only Bloom checkpoints can be loaded")
+    _check_architecture(model, task, config)
+    if task == "rank":
+        positive_label(config)
+    tokenizer, eos = _loaded(model, source.tokenizer)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    # What is cut to 8 bits is read from the mapped file, layer by layer: it is never in memory all at once.
+    dtype = None if settings.precision == "int8" else placement.dtype
+    loaded = _loaded(model, lambda: source.weights(task, config, dtype))
+    _check_weights(model, task, config, loaded)
+    weights = _placed(loaded.model, placement, settings)
+    logger.info("%s: %s", model, placement.reason)
+    kernels = chosen_kernels(weights)
+    _tell_kernels(model, kernels)
+    return Checkpoint(
+        name=model,
+        model=weights,
+        tokenizer=tokenizer,
+        placement=placement,
+        max_length=int(getattr(config, "seq_length", None) or DEFAULT_MAX_LENGTH),
+        empty_token=_empty_token(model, eos, config),
+        kernels=kernels,
+        identity=_identity(model, source, config, settings),
+    )
+
+
+def _source(model: str, token: str | None, settings: LoadSettings, progress_bar: bool) -> CheckpointSource:
+    source, kwargs = resolve(model), settings.model_kwargs or {}
+    if not settings.config_kwargs and not settings.tokenizer_kwargs and not set(kwargs) - {"dtype", "torch_dtype"}:
+        plain = plain_files(source, settings.revision, settings.local_files_only)
+        if plain is not None:
+            return plain
     # trust_remote_code: Bloom is part of transformers, so code that comes with a checkpoint is never run.
     where = {
         "revision": settings.revision or "main",
@@ -238,29 +265,12 @@ def _load(model: str, task: Task, placement: Placement, token: str | None, setti
         "token": token,
         "trust_remote_code": False,
     }
-    config = _from_hub(model, lambda: AutoConfig.from_pretrained(source, **{**(settings.config_kwargs or {}), **where}))
-    if config.model_type != "bloom":
-        raise CheckpointError(f"{model!r} is a {config.model_type!r} model, but only Bloom checkpoints can be loaded")
-    _check_architecture(model, task, config)
-    if task == "rank":
-        positive_label(config)
-    wrapper = _from_hub(
-        model, lambda: AutoTokenizer.from_pretrained(source, **{**(settings.tokenizer_kwargs or {}), **where})
-    )
-    weights = _from_hub(model, lambda: _load_weights(model, source, task, config, placement, where, settings))
-    logger.info("%s: %s", model, placement.reason)
-    kernels = chosen_kernels(weights)
-    _tell_kernels(model, kernels)
-    return Checkpoint(
-        name=model,
-        model=weights,
-        tokenizer=_plain_tokenizer(model, wrapper),
-        placement=placement,
-        max_length=int(getattr(config, "seq_length", None) or DEFAULT_MAX_LENGTH),
-        empty_token=_empty_token(model, wrapper, config),
-        kernels=kernels,
-        identity=_identity(model, source, config, settings),
-    )
+    own = {
+        "config": settings.config_kwargs or {},
+        "tokenizer": settings.tokenizer_kwargs or {},
+        "model": {key: value for key, value in kwargs.items() if key not in ("dtype", "torch_dtype")},
+    }
+    return HuggingFaceFiles(source, where, own, progress_bar)
 
 
 def _tell_kernels(model: str, kernels: dict[str, KernelChoice]) -> None:
@@ -276,20 +286,21 @@ def _tell_kernels(model: str, kernels: dict[str, KernelChoice]) -> None:
         )
 
 
-def _identity(model: str, source: str, config: Any, settings: LoadSettings) -> ModelIdentity:  # noqa: ANN401
-    kwargs = settings.model_kwargs or {}
-    folder = Path(source)
-    if not folder.is_dir():
+def _identity(model: str, source: CheckpointSource, config: Any, settings: LoadSettings) -> ModelIdentity:  # noqa: ANN401
+    kwargs, folder = settings.model_kwargs or {}, source.folder
+    if folder is None:
+        from transformers.utils import cached_file
+
         places = {name: kwargs[name] for name in ("cache_dir", "subfolder") if name in kwargs}
         try:
-            found = cached_file(source, "config.json", revision=settings.revision, local_files_only=True, **places)
+            found = cached_file(model, "config.json", revision=settings.revision, local_files_only=True, **places)
         except OSError:  # a cache laid out in another way: the commit says as much
             found = None
-        folder = Path(found).parent if found else folder
+        folder = Path(found).parent if found else None
     elif "subfolder" in kwargs:
         folder /= kwargs["subfolder"]
     commit = getattr(config, "_commit_hash", None) or ""
-    return ModelIdentity(model_name(model), weights_of(folder) or commit)
+    return ModelIdentity(model_name(model), (weights_of(folder) if folder else "") or commit)
 
 
 def _check_architecture(model: str, task: Task, config: Any) -> None:  # noqa: ANN401
@@ -315,59 +326,37 @@ def _is_no_ranker(model: str, what: str) -> str:
     )
 
 
-def _load_weights(
-    model: str,
-    source: str,
-    task: Task,
-    config: Any,  # noqa: ANN401
-    placement: Placement,
-    where: dict[str, Any],
-    settings: LoadSettings,
-) -> PreTrainedModel:
-    kwargs = {key: value for key, value in (settings.model_kwargs or {}).items() if key not in ("dtype", "torch_dtype")}
-    architecture = BloomForSequenceClassification if task == "rank" else BloomModel
-    # weights_only comes last: a pickle that runs code is never loaded, whatever the caller passes.
-    # What is cut to 8 bits is read from the mapped file, layer by layer: it is never in memory all at once.
-    dtype = "auto" if settings.precision == "int8" else placement.dtype
-    options = {**kwargs, **where, "config": config, "dtype": dtype, "weights_only": True}
-    weights, report = architecture.from_pretrained(source, **options, output_loading_info=True)
-    _check_keys(model, task, config, sorted(report["missing_keys"]), report["unexpected_keys"])
-    if "device_map" not in kwargs:
-        weights = weights.to(placement.device)
-    weights = weights.eval().requires_grad_(False)
-    if placement.device.type == "cpu" and prepare_body(weights.base_model, settings.precision):
-        _leave_file(weights)
-    return weights
-
-
-def _check_keys(
-    model: str,
-    task: Task,
-    config: Any,  # noqa: ANN401
-    missing: list[str],
-    unexpected: Collection[str],
-) -> None:
+def _check_weights(model: str, task: Task, config: Any, loaded: LoadedWeights) -> None:  # noqa: ANN401
     """Refuse by the weights themselves what the configuration does not tell."""
-    if task == "embed" and not config.architectures and "score.weight" in unexpected:
+    missing = loaded.missing
+    if task == "embed" and not config.architectures and HEAD in loaded.unexpected:
         raise CheckpointError(_is_a_ranker(model, "its weights have a classification head"))
-    if task == "rank" and missing == ["score.weight"]:
+    if task == "rank" and missing == [HEAD]:
         raise CheckpointError(_is_no_ranker(model, "a retriever or a language model (no classification head)"))
     if missing:
         raise CheckpointError(f"{model!r} lacks {len(missing)} weights (first: {missing[0]}): is it complete?")
 
 
-def _leave_file(weights: PreTrainedModel) -> None:
+def _placed(weights: nn.Module, placement: Placement, settings: LoadSettings) -> nn.Module:
+    """Return the model where it is to run, with the fastest layers there are for it."""
+    if "device_map" not in (settings.model_kwargs or {}):
+        weights = weights.to(placement.device)
+    weights = weights.eval().requires_grad_(False)
+    if placement.device.type == "cpu" and prepare_body(weights.base_model, settings.precision):  # type: ignore[arg-type]
+        _leave_file(weights)
+    return weights
+
+
+def _leave_file(weights: nn.Module) -> None:
     """Copy what prepared layers left behind, in float32, so that the mapped file and its pages are let go."""
     for parameter in weights.parameters():
         parameter.data = parameter.data.to(torch.float32, copy=True)
 
 
-def _from_hub(model: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401
-    """Run a ``from_pretrained``; say in one line why it failed."""
+def _loaded(model: str, load: Callable[[], Loaded]) -> Loaded:
+    """Load a part of a checkpoint; say in one line why it failed."""
     try:
         return load()
-    except CheckpointError:
-        raise
     except Exception as error:
         # Hub, file system, JSON and safetensors errors share no base class and come as paragraphs.
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -377,18 +366,9 @@ def _from_hub(model: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401
         ) from error
 
 
-def _plain_tokenizer(model: str, wrapper: Any) -> Tokenizer:  # noqa: ANN401
-    if not getattr(wrapper, "is_fast", False):
-        raise CheckpointError(f"{model!r} has no fast tokenizer: a tokenizer.json is needed")
-    # A copy of our own: never changed after this line, so threads may share it ("Already borrowed" comes from changes).
-    tokenizer = Tokenizer.from_str(wrapper.backend_tokenizer.to_str())
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _empty_token(model: str, wrapper: Any, config: Any) -> int:  # noqa: ANN401
-    eos = wrapper.eos_token_id if wrapper.eos_token_id is not None else config.eos_token_id
+def _empty_token(model: str, eos: int | None, config: Any) -> int:  # noqa: ANN401
+    if eos is None:
+        eos = config.eos_token_id
     if isinstance(eos, list):
         eos = eos[0] if eos else None
     if eos is None or not 0 <= eos < config.vocab_size:

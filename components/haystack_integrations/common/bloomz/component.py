@@ -16,12 +16,18 @@ from haystack import Document, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 
 from haystack_integrations.common.bloomz.arguments import check_count, init_parameters
+from haystack_integrations.common.bloomz.checkpoint import (
+    Checkpoint,
+    LoadSettings,
+    close_checkpoint,
+    open_checkpoint,
+)
 from haystack_integrations.common.bloomz.forking import ForkSafeLock
 from haystack_integrations.common.bloomz.int8 import Precision, check_precision
 from haystack_integrations.common.bloomz.plain_text import plain_text
+from haystack_integrations.common.bloomz.sources import Task
 
 if TYPE_CHECKING:
-    from haystack_integrations.common.bloomz.checkpoint import Checkpoint, Task
     from haystack_integrations.common.bloomz.encoder import Encoder
     from haystack_integrations.common.bloomz.scorer import Scorer
 
@@ -64,10 +70,6 @@ class BloomzComponent(Generic[Engine]):
             engine, self._engine = self._engine, None
         if engine is None:
             return
-        from haystack_integrations.common.bloomz.checkpoint import (
-            close_checkpoint,  # after the look: it imports transformers
-        )
-
         on_cuda = engine.checkpoint.placement.device.type == "cuda"
         close_checkpoint(engine.checkpoint)
         del engine  # before the cache is emptied, else the weights are still in use
@@ -93,9 +95,7 @@ class BloomzComponent(Generic[Engine]):
                 engine = self._engine
         return engine
 
-    def _open_checkpoint(self, task: "Task") -> "Checkpoint":
-        from haystack_integrations.common.bloomz.checkpoint import LoadSettings, open_checkpoint
-
+    def _open_checkpoint(self, task: Task) -> Checkpoint:
         return open_checkpoint(
             self.model,
             task,

@@ -14,10 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import BloomModel
-from transformers.models.bloom.modeling_bloom import BloomBlock
 
 from haystack_integrations.common.bloomz.attention import alibi_slopes, packed_attention
+from haystack_integrations.common.bloomz.bloom import BloomBody, BloomLayer
 from haystack_integrations.common.bloomz.linear import linear_add, mlp_add
 from haystack_integrations.common.bloomz.packing import PackedBatch
 
@@ -25,7 +24,7 @@ from haystack_integrations.common.bloomz.packing import PackedBatch
 ROWS_AT_ONCE = 256
 
 
-def last_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
+def last_hidden_states(model: BloomBody, batch: PackedBatch) -> torch.Tensor:
     """Give the final hidden state of each text's last token.
 
     :param model: weights, on the device of the batch.
@@ -45,7 +44,7 @@ def last_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
     return model.ln_f(_layer(model.h[-1], hidden, batch, slopes)[batch.cu_seqlens[1:].long() - 1])
 
 
-def all_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
+def all_hidden_states(model: BloomBody, batch: PackedBatch) -> torch.Tensor:
     """Give the final hidden state of every token: what ``BloomModel`` calls ``last_hidden_state``.
 
     :param model: weights, on the device of the batch.
@@ -59,7 +58,7 @@ def all_hidden_states(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
     return model.ln_f(hidden)
 
 
-def takes_shortcut(model: BloomModel) -> bool:
+def takes_shortcut(model: BloomBody) -> bool:
     """Whether the last layer is computed for the last tokens only: where its projection shows its weight.
 
     :param model: weights.
@@ -68,7 +67,7 @@ def takes_shortcut(model: BloomModel) -> bool:
     return type(model.h[-1].self_attention.query_key_value) is nn.Linear
 
 
-def embed(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
+def embed(model: BloomBody, batch: PackedBatch) -> torch.Tensor:
     """Look the tokens up.
 
     :param model: weights.
@@ -78,7 +77,7 @@ def embed(model: BloomModel, batch: PackedBatch) -> torch.Tensor:
     return model.word_embeddings_layernorm(model.word_embeddings(batch.input_ids))
 
 
-def project(layer: BloomBlock, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def project(layer: BloomLayer, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Do what comes before attention in a layer.
 
     :param layer: weights.
@@ -89,7 +88,7 @@ def project(layer: BloomBlock, hidden: torch.Tensor) -> tuple[torch.Tensor, torc
     return normed, layer.self_attention.query_key_value(normed).unflatten(-1, (layer.num_heads, 3, -1))
 
 
-def value_bias(layer: BloomBlock) -> torch.Tensor:
+def value_bias(layer: BloomLayer) -> torch.Tensor:
     """Give what every value of a layer has in common: attention passes it on, since its weights sum to one.
 
     :param layer: weights.
@@ -99,7 +98,7 @@ def value_bias(layer: BloomBlock) -> torch.Tensor:
 
 
 def after_attention(
-    layer: BloomBlock, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
+    layer: BloomLayer, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
 ) -> torch.Tensor:
     """Do what comes after attention in a layer.
 
@@ -116,7 +115,7 @@ def after_attention(
 
 
 def _after_attention(
-    layer: BloomBlock, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
+    layer: BloomLayer, hidden: torch.Tensor, normed: torch.Tensor, attended: torch.Tensor
 ) -> torch.Tensor:
     post_norm = layer.apply_residual_connection_post_layernorm
     hidden = linear_add(layer.self_attention.dense, attended.flatten(1), normed if post_norm else hidden)
@@ -124,12 +123,12 @@ def _after_attention(
     return mlp_add(layer.mlp, normed, normed if post_norm else hidden)
 
 
-def _layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+def _layer(layer: BloomLayer, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
     normed, fused = project(layer, hidden)
     return after_attention(layer, hidden, normed, packed_attention(fused, batch, slopes))
 
 
-def last_layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
+def last_layer(layer: BloomLayer, hidden: torch.Tensor, batch: PackedBatch, slopes: torch.Tensor) -> torch.Tensor:
     """Run the last layer for the last tokens only.
 
     One query a text lets the key and value projections move out of the sum over tokens: q.(W x) = (W'q).x, and the
@@ -147,7 +146,7 @@ def last_layer(layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch, slop
     return after_pooling(layer, hidden[last], normed[last], pooled)
 
 
-def absorbed_queries(layer: BloomBlock, normed: torch.Tensor) -> torch.Tensor:
+def absorbed_queries(layer: BloomLayer, normed: torch.Tensor) -> torch.Tensor:
     """Multiply queries by the weights of the keys, so that they meet tokens instead of keys.
 
     :param layer: weights, the projection a plain ``nn.Linear``.
@@ -160,7 +159,7 @@ def absorbed_queries(layer: BloomBlock, normed: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bnd,ndh->bnh", query, key_weight) / math.sqrt(query.shape[-1])
 
 
-def after_pooling(layer: BloomBlock, hidden: torch.Tensor, normed: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+def after_pooling(layer: BloomLayer, hidden: torch.Tensor, normed: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
     """Finish the last layer.
 
     :param layer: weights, the projection a plain ``nn.Linear``.
@@ -187,7 +186,7 @@ def _pool(normed: torch.Tensor, absorbed: torch.Tensor, batch: PackedBatch, slop
     return torch.cat(pooled)
 
 
-def reference_last_hidden_states(model: BloomModel, token_ids: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
+def reference_last_hidden_states(model: BloomBody, token_ids: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
     """Do the same the plain way: Hugging Face's own forward, one text at a time.
 
     :param model: weights.

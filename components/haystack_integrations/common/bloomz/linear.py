@@ -15,9 +15,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import BloomModel
-from transformers.models.bloom.modeling_bloom import BloomMLP
 
+from haystack_integrations.common.bloomz.bloom import BloomBody, BloomFeedForward, linear_of
 from haystack_integrations.common.bloomz.int8 import Int8Embedding, Int8Linear, Precision
 from haystack_integrations.common.bloomz.int8_choice import choose_kernel
 from haystack_integrations.common.bloomz.int8_kernels import PACKED_ROWS
@@ -104,7 +103,7 @@ class SilentMLP(nn.Module):
         return residual
 
 
-def mlp_add(mlp: BloomMLP | SilentMLP, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+def mlp_add(mlp: BloomFeedForward | SilentMLP, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     """Give the sum of what a layer's MLP makes of rows and a residual.
 
     :param mlp: Bloom's own, or a silent one.
@@ -140,7 +139,7 @@ def linear_add(linear: nn.Module, rows: torch.Tensor, residual: torch.Tensor) ->
     return linear.add(rows, residual) if isinstance(linear, PackedLinear) else linear(rows) + residual
 
 
-def prepare_body(model: BloomModel, precision: Precision | None) -> bool:
+def prepare_body(model: BloomBody, precision: Precision | None) -> bool:
     """Put faster layers in the place of plain ones.
 
     The last projection stays as it is: the forward's shortcut reads its weight.
@@ -187,10 +186,7 @@ def prepare_linear(linear: nn.Module, precision: Precision | None, *, fine: bool
 
 
 def _in_float32(linear: nn.Linear) -> nn.Linear:
-    twin = nn.Linear(linear.in_features, linear.out_features, device="meta")
-    twin.weight = nn.Parameter(linear.weight.detach().float(), requires_grad=False)
-    twin.bias = nn.Parameter(linear.bias.detach().float(), requires_grad=False)
-    return twin
+    return linear_of(linear.weight.detach().float(), linear.bias.detach().float())
 
 
 def _is_zero(linear: nn.Module) -> bool:

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from transformers import BloomModel
-from transformers.models.bloom.modeling_bloom import BloomBlock
 
 from haystack_integrations.common.bloomz.attention import alibi_slopes, packed_attention
+from haystack_integrations.common.bloomz.bloom import BloomBody, BloomLayer
 from haystack_integrations.common.bloomz.forward import (
     absorbed_queries,
     after_attention,
@@ -28,7 +27,7 @@ from haystack_integrations.common.bloomz.packing import PackedBatch
 from haystack_integrations.common.bloomz.prefix_cache.states import PrefixShape, PrefixStates, StoreDtype
 
 
-def prefix_shape(model: BloomModel, store_dtype: StoreDtype) -> PrefixShape:
+def prefix_shape(model: BloomBody, store_dtype: StoreDtype) -> PrefixShape:
     """Say what is kept of a context.
 
     :param model: weights.
@@ -39,7 +38,7 @@ def prefix_shape(model: BloomModel, store_dtype: StoreDtype) -> PrefixShape:
     return PrefixShape(heads, width // heads, len(model.h) - shortcut, width if shortcut else 0, store_dtype)
 
 
-def states_keeping_prefixes(model: BloomModel, batch: PackedBatch, made: Sequence[PrefixStates | None]) -> torch.Tensor:
+def states_keeping_prefixes(model: BloomBody, batch: PackedBatch, made: Sequence[PrefixStates | None]) -> torch.Tensor:
     """Give what ``last_hidden_states`` gives, and write down the first tokens of each text on the way.
 
     :param model: weights, on the device of the batch.
@@ -67,7 +66,7 @@ def states_keeping_prefixes(model: BloomModel, batch: PackedBatch, made: Sequenc
 
 
 def states_after_prefixes(
-    model: BloomModel, batch: PackedBatch, prefixes: Sequence[PrefixStates], lengths: Sequence[int]
+    model: BloomBody, batch: PackedBatch, prefixes: Sequence[PrefixStates], lengths: Sequence[int]
 ) -> torch.Tensor:
     """Give the last hidden states of texts whose beginnings are kept.
 
@@ -92,7 +91,7 @@ def states_after_prefixes(
 
 
 def _project_each_token_once(
-    layer: BloomBlock, hidden: torch.Tensor, batch: PackedBatch
+    layer: BloomLayer, hidden: torch.Tensor, batch: PackedBatch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Do as ``project`` in the first layer, whose input depends on the token alone: all candidates share a question."""
     distinct, which = batch.input_ids.unique(return_inverse=True)
@@ -101,7 +100,7 @@ def _project_each_token_once(
     return normed[which], fused[which]
 
 
-def _whole_layers(model: BloomModel) -> Sequence[BloomBlock]:
+def _whole_layers(model: BloomBody) -> Sequence[BloomLayer]:
     return model.h[:-1] if takes_shortcut(model) else model.h
 
 
@@ -109,7 +108,7 @@ class _PrefixReader:
     """Attention of each tail over its prefix and itself; one workspace for all stays in the processor's cache."""
 
     def __init__(
-        self, model: BloomModel, batch: PackedBatch, prefixes: Sequence[PrefixStates], lengths: Sequence[int]
+        self, model: BloomBody, batch: PackedBatch, prefixes: Sequence[PrefixStates], lengths: Sequence[int]
     ) -> None:
         self.prefixes, self.lengths = prefixes, lengths
         ends = batch.cu_seqlens.tolist()

@@ -64,7 +64,7 @@ class BloomzDocumentEmbedder(BloomzComponent["Encoder"]):
         :param token: for gated or private models on the Hub.
         :param prefix: put before each text; the published models were trained without.
         :param suffix: put after each text; the published models were trained without.
-        :param progress_bar: show one on stderr, while the model loads too.
+        :param progress_bar: show one on stderr, also while transformers loads the model.
         :param normalize_embeddings: give unit vectors; False gives raw ones, for the L2 distance of the v1 retrievers.
         :param local_files_only: never ask the Hub, take what is on disk.
         :param model_kwargs: more arguments for loading the weights, for instance ``{"dtype": "float32"}``.

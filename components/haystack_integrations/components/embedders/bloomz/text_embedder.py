@@ -64,7 +64,7 @@ class BloomzTextEmbedder(BloomzComponent["Encoder"]):
         :param max_length: tokens kept of a text, whose end is cut; None takes the model's ``seq_length``, else 2048.
         :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
-        :param progress_bar: show one on stderr while the model loads.
+        :param progress_bar: show one on stderr while transformers loads the model.
         :raises ValueError: if ``max_length`` is not positive or ``device`` is a map of devices.
         :raises TypeError: if ``model`` is no name or path, or ``device`` or ``token`` is a bare string.
         """

@@ -91,7 +91,8 @@ class BloomzRanker(BloomzComponent["Scorer"]):
         :param config_kwargs: more arguments for loading the configuration.
         :param revision: branch, tag or commit on the Hub.
         :param local_files_only: never ask the Hub, take what is on disk.
-        :param progress_bar: show one on stderr while the model loads, and when more than 200 documents are ranked.
+        :param progress_bar: show one on stderr while transformers loads the model, and when more than 200 documents are
+            ranked.
         :param max_length: tokens kept of a pair; the end of the document is cut, and of a question that leaves it less
             than a quarter. None takes the model's ``seq_length``, else 2048.
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.

@@ -1,1 +1,4 @@
-"""Measuring: corpora know no model, metrics know no corpus."""
+"""Measuring: `corpora` and `systems` -> rankings (`run`) -> `figures` -> `report`; and `speed`, against others.
+
+Corpora know no model, figures know no corpus, a report needs only a results folder. `mteb_model` stands alone.
+"""

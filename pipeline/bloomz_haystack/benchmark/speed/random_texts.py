@@ -25,7 +25,7 @@ FRENCH, ENGLISH = _FRENCH.split(), _ENGLISH.split()
 
 
 def draw_lengths(count: int, mean: float, shortest: int, longest: int, rng: np.random.Generator) -> list[int]:
-    """Draw lengths as those of SQuAD: lognormal.
+    """Return random lengths like those of SQuAD: lognormal.
 
     :param count: how many.
     :param mean: of the lengths, before they are cut to the bounds.
@@ -40,7 +40,7 @@ def draw_lengths(count: int, mean: float, shortest: int, longest: int, rng: np.r
 
 
 def random_texts(lengths: list[int], rng: np.random.Generator) -> list[str]:
-    """Write texts, in French and in English by turns.
+    """Return texts, French and English by turns.
 
     :param lengths: words of each.
     :param rng: seeded.

@@ -1,1 +1,4 @@
-"""What is measured: `systems` reads `systems.yaml`; `bm25`, `store_bm25`, `encoders` and `cross_encoders` run it."""
+"""What is measured: `systems` reads `systems.yaml`; `bm25`, `store_bm25`, `encoders` and `cross_encoders` run it.
+
+`checkpoints` opens weights, `vector_cache` keeps vectors on disk.
+"""

@@ -37,7 +37,7 @@ class Bm25:
         self._index.index(words, show_progress=False)
 
     def score_block(self, questions: Sequence[str], query_lang: str | None = None) -> "ScoreBlock":
-        """Prepare the scores of some questions.
+        """Return a function that scores blocks of questions.
 
         :param questions: Q texts.
         :param query_lang: language whose stemmer and stop words the questions go through. None takes that of the

@@ -35,6 +35,7 @@ ROOMS = [
     f"{APP}.indexing",
     f"{APP}.answering",
     f"{APP}.benchmark",
+    f"{APP}.service",
     f"{APP}.cli",
     f"{APP}.__main__",
     APP,

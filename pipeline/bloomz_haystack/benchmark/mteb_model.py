@@ -38,7 +38,7 @@ class MtebRetriever:
         """Load the model.
 
         :param model_name: bundled name, folder or Hub name.
-        :param revision: reported in the results; None takes what identifies the weights.
+        :param revision: told in the results; None takes what identifies the weights.
         :param device: as for `open_checkpoint`.
         :param batch_tokens: tokens computed together; the batches that mteb makes are laid together again.
         """
@@ -55,7 +55,7 @@ class MtebRetriever:
         return self._encoder.encode([text for batch in inputs for text in batch["text"]])
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:  # noqa: ANN401
-        """Return the cosine of every vector with every other.
+        """Compare every vector with every other.
 
         :param embeddings1: (B, H).
         :param embeddings2: (C, H).
@@ -64,7 +64,7 @@ class MtebRetriever:
         return _mteb("similarity_functions").cos_sim(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:  # noqa: ANN401
-        """Return the cosines of vectors, one to one.
+        """Compare vectors one to one.
 
         :param embeddings1: (B, H).
         :param embeddings2: (B, H).

@@ -17,6 +17,7 @@ from bloomz_haystack.cli.benchmark import benchmark
 from bloomz_haystack.cli.errors import SETTINGS, mend_streams, show_traceback
 from bloomz_haystack.cli.index import index_verb
 from bloomz_haystack.cli.mine import mine
+from bloomz_haystack.cli.serve import serve_verb
 from bloomz_haystack.cli.signals import end_when_stopped, leave_at_once_when_stopped
 from bloomz_haystack.cli.store import store_verbs
 from bloomz_haystack.cli.train import train_verbs
@@ -26,6 +27,7 @@ SUMMARY = "Find and rank passages in French and English with the Bloomz models."
 app = typer.Typer(help=SUMMARY, add_completion=False, **SETTINGS)
 app.command("index")(index_verb)
 app.command("ask")(ask_verb)
+app.command("serve")(serve_verb)
 app.add_typer(train_verbs, name="train")
 app.add_typer(benchmark, name="benchmark")
 app.add_typer(store_verbs, name="store")

@@ -26,7 +26,7 @@ class ModelNotAvailable(Exception):  # noqa: N818  # a fact that the table shows
     """Weights that cannot be had here: the row says so, and the rest of the table is computed."""
 
     def __init__(self, name: str, reason: str) -> None:
-        """Store both parts.
+        """Keep both parts.
 
         :param name: the model.
         :param reason: why, in one line.
@@ -39,9 +39,9 @@ class ModelFiles:
     """A model's folder."""
 
     def __init__(self, name: str, folder: Path, commit: str | None = None) -> None:
-        """Store the place.
+        """Keep the place.
 
-        :param name: as given.
+        :param name: as asked for.
         :param folder: holds config.json, the tokenizer and the weights.
         :param commit: of the Hub; None for a folder of the user's.
         :raises ModelNotAvailable: if config.json or the weights are not there.
@@ -85,20 +85,22 @@ class ModelFiles:
         return values
 
 
-def find_model(name: str, revision: str | None = None) -> ModelFiles:
-    """Return a model's files on this disk, downloaded from the Hub if need be.
+def find_model(name: str, revision: str | None = None, *, local_files_only: bool = False) -> ModelFiles:
+    """Find a model on this disk, downloading it from the Hub if need be.
 
     :param name: bundled name, folder or Hub name.
     :param revision: of the Hub.
+    :param local_files_only: never ask the Hub.
     :returns: its files.
     :raises ModelNotAvailable: if it is neither here nor on the Hub, the Hub does not answer, or access is refused.
     """
     folder = Path(resolve(name))
     if folder.is_dir():
         return ModelFiles(name, folder)
-    if not os.environ.get("HF_HUB_OFFLINE"):
+    offline = local_files_only
+    if not offline and not os.environ.get("HF_HUB_OFFLINE"):
         stay_offline_if_unreachable([name], BUNDLED)  # one wait for all models: the answer stays in the environment
-    offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON")
+    offline = offline or os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON")
     folder = _downloaded(name, revision) if offline else _download(name, revision)
     return ModelFiles(name, folder, commit=folder.name)
 

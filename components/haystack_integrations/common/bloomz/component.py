@@ -26,6 +26,7 @@ from haystack_integrations.common.bloomz.forking import ForkSafeLock
 from haystack_integrations.common.bloomz.int8 import Precision, check_precision
 from haystack_integrations.common.bloomz.plain_text import plain_text
 from haystack_integrations.common.bloomz.sources import Task
+from haystack_integrations.common.bloomz.tokens import tokenize
 
 if TYPE_CHECKING:
     from haystack_integrations.common.bloomz.encoder import Encoder
@@ -85,6 +86,26 @@ class BloomzComponent(Generic[Engine]):
         engine = self._engine
         kernels = engine.checkpoint.kernels if engine is not None else {}
         return {"kernels": {shape: choice._asdict() for shape, choice in kernels.items()}} if kernels else {}
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of each text, uncut; loads the model if needed.
+
+        :param texts: any, without prefixes and suffixes.
+        :returns: a number per text; 1 for an empty one.
+        """
+        checkpoint = self._warm_engine().checkpoint
+        tokens = tokenize(checkpoint.tokenizer, texts, max_length=2**31, empty_token=checkpoint.empty_token)
+        return [len(ids) for ids in tokens.token_ids]
+
+    def beginning(self, text: str, most_tokens: int) -> str:
+        """Return as much of a text as has so many tokens; loads the model if needed.
+
+        :param text: valid Unicode.
+        :param most_tokens: of it to keep.
+        :returns: its beginning.
+        """
+        offsets = self._warm_engine().checkpoint.tokenizer.encode(text, add_special_tokens=False).offsets
+        return text if len(offsets) <= most_tokens else text[: offsets[most_tokens - 1][1]]
 
     def _warm_engine(self) -> Engine:
         engine = self._engine

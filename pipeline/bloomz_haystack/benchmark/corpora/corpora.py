@@ -73,7 +73,7 @@ def read_corpus(
     deduplicate: str = "none",
     hub: Mapping[str, str] | None = None,
 ) -> Corpus:
-    """Return one set in one pair of languages.
+    """Read one set in one pair of languages.
 
     `squad`: `data` is a file in SQuAD format, whose language is the one named twice, or a folder with one file a
     language, `*-fr.json` and `*-en.json` (the official `dev-v2.0.json` counts as English). Without `data` the
@@ -104,7 +104,7 @@ def read_corpus(
 
 
 def first_questions(corpus: Corpus) -> Corpus:
-    """Return the corpus with only the first answerable question of each passage: the protocol of the rerankers' card.
+    """Keep the first answerable question of each passage: the protocol of the rerankers' card.
 
     A passage without an answerable question gives no pair, but stays among the passages that are ranked. On SQuAD v2
     dev every one of the 1,204 paragraphs has an answerable question, so the card's 1,204 pairs need no other.

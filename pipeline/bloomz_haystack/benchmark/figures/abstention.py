@@ -36,7 +36,7 @@ class Curve(NamedTuple):
 
 
 def abstention_curve(answerable: npt.ArrayLike, right: npt.ArrayLike, unanswerable: npt.ArrayLike) -> Curve:
-    """Return what each score would give as a threshold; a question is answered if its score reaches the threshold.
+    """Try every score seen as a threshold; a question is answered if its score is at least the threshold.
 
     :param answerable: (A,) score of the first passage of each answerable question.
     :param right: (A,) whether that passage is the right one.
@@ -62,7 +62,7 @@ def abstention_curve(answerable: npt.ArrayLike, right: npt.ArrayLike, unanswerab
 
 
 def point_at(curve: Curve, threshold: float) -> Point:
-    """Return the point of a curve at a threshold.
+    """Read the curve.
 
     :param curve: from `abstention_curve`.
     :param threshold: any number, the cards' 0.8 for instance.
@@ -75,7 +75,7 @@ def point_at(curve: Curve, threshold: float) -> Point:
 
 
 def best_point(curve: Curve) -> Point:
-    """Return the point of the highest F1; of equal ones that of the highest threshold, which answers less.
+    """Find the threshold of the highest F1; of equal ones the highest threshold, which answers less.
 
     :param curve: from `abstention_curve`.
     :returns: the point.
@@ -84,7 +84,7 @@ def best_point(curve: Curve) -> Point:
 
 
 def expected_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, bins: int = 15) -> float:
-    """Return the mean distance between probability and frequency, over bins of equal width.
+    """Mean distance between what a probability promises and what happens, over bins of equal width.
 
     :param probabilities: (N,) of being relevant, 0..1.
     :param labels: (N,) whether it was.

@@ -27,7 +27,7 @@ NAMES = ("top_mean", "top_std", *list(MEANS)[1:])
 
 
 def figures(ranks: npt.ArrayLike) -> dict[str, float]:
-    """Return every figure of the cards, and two more.
+    """Compute every figure of the cards, and two more.
 
     :param ranks: (Q,) from 1, fair or optimistic.
     :returns: by `NAMES`: `top_mean` and `top_std` (of all Q, not of a sample) in places, all else in percent.
@@ -43,7 +43,7 @@ def figures(ranks: npt.ArrayLike) -> dict[str, float]:
 
 
 def checked_ranks(ranks: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return ranks, checked.
+    """Check ranks at the door.
 
     :param ranks: (Q,).
     :returns: (Q,) float64.

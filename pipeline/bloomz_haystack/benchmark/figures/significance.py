@@ -13,7 +13,7 @@ BATCH_ELEMENTS = 2**22
 def bootstrap_intervals(
     ranks: npt.ArrayLike, resamples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Return intervals by percentile bootstrap over the questions, for all figures at once.
+    """Percentile bootstrap over the questions, of all figures at once.
 
     A resample of Q questions is a multinomial draw over the distinct ranks, of which there are far fewer than
     questions: the same law as drawing questions one by one, at a fraction of the cost.
@@ -50,7 +50,7 @@ def _resampled_means(
 
 
 def paired_p_value(ranks: npt.ArrayLike, others: npt.ArrayLike, resamples: int = 9_999, seed: int = 0) -> float:
-    """Return the p-value of a difference in MRR on the same questions, by swapping the systems' ranks at random.
+    """Test whether two systems differ in mean reciprocal rank on the same questions, by swapping their ranks at random.
 
     :param ranks: (Q,) of one system.
     :param others: (Q,) of the other, same questions in the same order.

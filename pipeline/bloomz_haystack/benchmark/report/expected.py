@@ -29,7 +29,7 @@ def _read() -> dict[str, Any]:
 
 
 def expected_for(facts: RunFacts, ties: str) -> Expected | None:
-    """Return the published table that a run can be compared with.
+    """Find the published table that a run can be held against.
 
     :param facts: of the run.
     :param ties: `fair` or `optimistic`; a table that names one is for that one only.
@@ -44,7 +44,7 @@ def expected_for(facts: RunFacts, ties: str) -> Expected | None:
 
 
 def all_expected() -> list[Expected]:
-    """Return every published table.
+    """Give every published table.
 
     :returns: in the order of the file.
     """
@@ -52,7 +52,7 @@ def all_expected() -> list[Expected]:
 
 
 def compare(figure: str, measured: float, published: float) -> str:
-    """Return how a measured value compares with the published one.
+    """Hold a measured value against the published one.
 
     :param figure: its name, which tells the tolerance and which way is better.
     :param measured: value.

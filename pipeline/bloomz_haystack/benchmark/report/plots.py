@@ -16,7 +16,7 @@ COLOURS = ("#1b7837", "#7fbf7b", "#d9d9d9", "#fdae61", "#d7301f")  # right first
 
 
 def top_k_figure(run: KeptRun, ties: str) -> "Figure":
-    """Return a figure of the share of questions whose right passage is among the first k, for each system.
+    """Draw the share of questions whose right passage is among the first k, for each system.
 
     :param run: with at least one measured row.
     :param ties: `fair` or `optimistic`.
@@ -37,7 +37,7 @@ def top_k_figure(run: KeptRun, ties: str) -> "Figure":
 
 
 def theme_figure(run: KeptRun, row: Row, ties: str) -> "Figure":
-    """Return a figure of one system's ranks by theme, hardest theme first.
+    """Draw how the ranks of one system spread, theme by theme, hardest theme first.
 
     :param run: gives the themes of the questions.
     :param row: measured.
@@ -60,7 +60,7 @@ def theme_figure(run: KeptRun, row: Row, ties: str) -> "Figure":
 
 
 def theme_shares(run: KeptRun, row: Row, ties: str) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """Return the shares of rank bins, by theme.
+    """Count ranks by theme.
 
     :param run: gives the themes of the questions.
     :param row: measured.
@@ -78,7 +78,7 @@ def theme_shares(run: KeptRun, row: Row, ties: str) -> tuple[list[str], npt.NDAr
 
 
 def new_figure(height: float, width: float = 9.0) -> "Figure":
-    """Return an empty figure.
+    """Make an empty figure.
 
     :param height: inches.
     :param width: inches.

@@ -39,7 +39,7 @@ CARD_THRESHOLD = 0.8
 
 
 class Abstention(NamedTuple):
-    """When not to answer: the threshold of the highest F1, and the cards' 0.8 where scores are probabilities."""
+    """When to keep silent: the threshold of the highest F1, and the cards' 0.8 where scores are probabilities."""
 
     best: Point
     card: Point | None
@@ -61,7 +61,7 @@ class Line(NamedTuple):
 
 
 class Table(NamedTuple):
-    """All lines of one run."""
+    """All lines over one run."""
 
     facts: RunFacts
     ties: str
@@ -141,7 +141,7 @@ def table_markdown(table: Table) -> str:
     """Return the table for people.
 
     :param table: from `make_table`.
-    :returns: Markdown: facts, the cards' layout, intervals, abstention if it was measured.
+    :returns: Markdown: facts, the cards' layout, intervals, abstention where it was asked for.
     """
     blocks = [_facts(table), _main(table), _intervals(table), _abstentions(table)]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -205,5 +205,5 @@ def _abstentions(table: Table) -> str:
             error = "–" if line.calibration_error is None else f"{line.calibration_error:.3f}"
             rows.append([line.label, f"{point.threshold:.3f} ({why})", *shares, error])
     heads = ["abstention", "threshold", "precision", "coverage", "recall", "F1", "calibration error"]
-    note = f"With {table.facts.unanswerable:,} questions that no passage answers; precision of the first passage."
-    return markdown_table(heads, rows) + f"\n\n{note}" if rows else ""
+    told = f"With {table.facts.unanswerable:,} questions that no passage answers; precision of the first passage."
+    return markdown_table(heads, rows) + f"\n\n{told}" if rows else ""

@@ -24,14 +24,14 @@ WORDS_DEPTH = 2_000  # passages that the store's BM25 ranks of a question on its
 
 
 class Watcher(Protocol):
-    """Shows the progress of a row, e.g. as a bar."""
+    """Told how a row goes; a terminal shows it as a bar."""
 
     def step(self, name: str, total: int) -> Callable[[int], object]:
         """Begin a step of `total` units.
 
         :param name: what is done.
         :param total: units of work.
-        :returns: to be called with the number of units just done.
+        :returns: to be told how many more units are done.
         """
         ...
 
@@ -48,7 +48,7 @@ def rank_passages(
     device: str | None = None,
     batch_tokens: int = 2048,
 ) -> Ranking:
-    """Return the ranking of all passages of a corpus for some questions.
+    """Rank all passages of a corpus for some questions.
 
     :param choice: knows the parts of a hybrid.
     :param system: one of its rows.
@@ -56,7 +56,7 @@ def rank_passages(
     :param questions: Q of them, each with its right passage.
     :param depth: candidates to keep of each question.
     :param cache: folder of kept vectors.
-    :param watcher: shows the progress.
+    :param watcher: told how it goes.
     :param device: as for `choose_placement`.
     :param batch_tokens: tokens computed together.
     :returns: Q ranks, and the first `depth` passages of each question, with the scores that the documents of a
@@ -89,7 +89,7 @@ def rank_passages(
 
 
 def _leave_out(ranking: Ranking, missed: npt.NDArray[np.bool_]) -> Ranking:
-    """Give minus infinity to candidates, (Q, K), that were not found and only fill up the list."""
+    """Score with minus infinity those among the candidates, (Q, K), that were not found and only fill the list up."""
     return ranking._replace(candidate_scores=np.where(missed, -np.inf, ranking.candidate_scores))
 
 

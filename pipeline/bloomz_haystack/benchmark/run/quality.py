@@ -3,6 +3,7 @@
 The step that ties the others: first stage, second stage, files. Computes no figure.
 """
 
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from bloomz_haystack.benchmark.corpora.corpora import Corpus
 from bloomz_haystack.benchmark.run.first_stage import Watcher, rank_passages
 from bloomz_haystack.benchmark.run.results_folder import Row, RunFacts, begin, keep, read_row
 from bloomz_haystack.benchmark.run.second_stage import Reranked, rerank_passages
-from bloomz_haystack.benchmark.speed.threads import available_cores
 from bloomz_haystack.benchmark.systems.cross_encoders import open_cross_encoder
 from bloomz_haystack.benchmark.systems.systems import Choice, Ranker, System
 from bloomz_haystack.files.provenance import git_commit
@@ -41,7 +41,7 @@ class Options:
 
 
 class RunWatcher(Watcher, Protocol):
-    """Shows which row is computed."""
+    """Told which row is computed."""
 
     def row(self, name: str, number: int, rows: int) -> None:
         """Begin a row.
@@ -52,7 +52,7 @@ class RunWatcher(Watcher, Protocol):
         """
 
     def note(self, text: str) -> None:
-        """Show a note of one line.
+        """Say something in one line.
 
         :param text: the line.
         """
@@ -69,7 +69,7 @@ def measure_quality(
     options: Options = Options(),  # frozen
     command: str = "",
 ) -> None:
-    """Rank with every system, alone and followed by each ranker, and save the ranks.
+    """Rank with every system, and with every ranker after it, and keep the ranks.
 
     :param corpus: Q questions over P passages.
     :param kind: its name on the command line.
@@ -77,7 +77,7 @@ def measure_quality(
     :param choice: the systems.
     :param rankers: each reorders the first candidates of each system, as a row of its own.
     :param out: folder of results.
-    :param watcher: shows the progress.
+    :param watcher: told how it goes.
     :param options: how.
     :param command: for the record.
     :raises ValueError: if the folder holds another run, or a system gives NaN; rows finished before are kept.
@@ -104,7 +104,7 @@ def measure_quality(
 
 
 def row_name(system: System, ranker: Ranker | None, candidates: int) -> str:
-    """Return the name of a row.
+    """Name a row.
 
     :param system: first stage.
     :param ranker: second stage, or None.
@@ -115,7 +115,7 @@ def row_name(system: System, ranker: Ranker | None, candidates: int) -> str:
 
 
 def run_facts(corpus: Corpus, kind: str, protocol: str, command: str) -> RunFacts:
-    """Return what is measured, and on what machine.
+    """Say what is measured, and on what machine.
 
     :param corpus: of the run.
     :param kind: its name on the command line.
@@ -126,7 +126,7 @@ def run_facts(corpus: Corpus, kind: str, protocol: str, command: str) -> RunFact
     measured = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": git_commit() or "not from a git clone",
-        "machine": f"{platform.machine()}, {available_cores()} cores",
+        "machine": f"{platform.machine()}, {_cores()} cores",
         "python": platform.python_version(),
         "command": command,
         **{name: version(name) for name in ("bloomz-haystack", "torch", "transformers", "numpy")},
@@ -205,5 +205,9 @@ def _settings(system: System, ranker: Ranker | None, options: Options) -> dict[s
 
 
 def _still_good(row: Row, settings: dict[str, Any], options: Options) -> bool:
-    """Whether a row was measured completely with these settings; one that was not available is tried again."""
+    """A row measured as is asked for now, and holding all of it; one that was not available is tried again."""
     return row.measured and row.settings == settings and (not options.abstention or len(row.unanswerable_score) > 0)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -53,9 +53,9 @@ def rank(
     k: int = 100,
     progress: Callable[[int], object] | None = None,
 ) -> Ranking:
-    """Return the ranking of all passages for each question, from a callable: BM25, a hybrid.
+    """Rank all passages for each question, from a callable: BM25, a hybrid.
 
-    :param scores: gives the scores of some questions over all passages; at most `BLOCK_BYTES` at a time.
+    :param scores: gives the scores of some questions over all passages; asked for `BLOCK_BYTES` at most at a time.
     :param gold: (Q,) position of the right passage of each question.
     :param passages: P.
     :param k: how many candidates to keep, at most P.
@@ -86,7 +86,7 @@ def rank_vectors(
     k: int = 100,
     progress: Callable[[int], object] | None = None,
 ) -> Ranking:
-    """Return the ranking of all passages for each question, from vectors, by matrix products.
+    """Rank all passages for each question, from vectors, by matrix products.
 
     Scores within `ROUNDING` of the right passage's count as equal to it: the same passage stored twice must tie, and a
     product's last bits depend on where in a block it is computed.
@@ -116,7 +116,7 @@ def rank_vectors(
 def fused_scores(
     parts: Sequence[Part], passages: int, fusion: Fusion, rank_constant: float = RANK_CONSTANT
 ) -> ScoreBlock:
-    """Return the scores of several systems fused as `QdrantEdgeHybridRetriever` does, by its own function.
+    """Fuse several systems as `QdrantEdgeHybridRetriever` does, by its own function.
 
     Only candidates count, and only those that score above minus infinity. A passage in nobody's candidates scores -1,
     below all that was found: a right passage there ties with all others there, so its fair rank is the middle of what
@@ -153,7 +153,7 @@ def _hits(ranking: Ranking, question: int) -> list[tuple[int, float]]:
 
 
 def rerank(ranking: Ranking, gold: npt.ArrayLike, probabilities: npt.NDArray[np.floating]) -> Ranking:
-    """Return the ranking with a ranker's order on the first candidates; all other passages keep their order behind.
+    """Put a ranker's order on the first candidates; all other passages stay behind them in the order they had.
 
     :param ranking: of the first stage, with at least as many candidates as the ranker saw.
     :param gold: (Q,) position of the right passage of each question.

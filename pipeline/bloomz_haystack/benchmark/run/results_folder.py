@@ -29,7 +29,7 @@ RUN, QUESTIONS, PASSAGES, ROWS = "run.json", "questions.jsonl", "passages.jsonl"
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a folder of results was measured on. A run resumes over equal facts; `measured` may differ."""
+    """What a folder of results was measured on. A run goes on over equal facts; `measured` may differ."""
 
     corpus: str  # the set's name with its languages
     kind: str  # squad, piaf, squad-fr-slice
@@ -78,7 +78,7 @@ class KeptRun:
 
 
 def begin(folder: Path, facts: RunFacts, corpus: Corpus) -> None:
-    """Create the folder of a run, or check that it belongs to this run.
+    """Make the folder of a run, or check that it belongs to this one.
 
     :param folder: of results.
     :param facts: of the run.
@@ -119,7 +119,7 @@ def keep(folder: Path, row: Row) -> None:
 
 
 def read_row(folder: Path, name: str) -> Row | None:
-    """Return one system's saved ranks.
+    """Read one system's ranks.
 
     :param folder: of results.
     :param name: the row's.
@@ -129,7 +129,7 @@ def read_row(folder: Path, name: str) -> Row | None:
 
 
 def read_run(folder: Path) -> KeptRun:
-    """Load a folder of results.
+    """Read a folder of results.
 
     :param folder: written by `begin` and `keep`.
     :returns: the run; rows in the order in which they were finished.
@@ -142,7 +142,7 @@ def read_run(folder: Path) -> KeptRun:
 
 
 def read_facts(folder: Path) -> RunFacts:
-    """Return what a folder was measured on.
+    """Read what a folder was measured on.
 
     :param folder: of results.
     :returns: the facts.

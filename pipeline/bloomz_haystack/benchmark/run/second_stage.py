@@ -26,7 +26,7 @@ class Reranked(NamedTuple):
 def rerank_passages(
     ranker: CrossEncoder, ranking: Ranking, corpus: Corpus, questions: list[Question], candidates: int, watcher: Watcher
 ) -> Reranked:
-    """Return the ranking after a cross-encoder has reordered the first candidates of each question.
+    """Let a cross-encoder reorder the first candidates of each question.
 
     Ordered by log-odds: the float32 probabilities of two good passages may both be 1.
 
@@ -36,7 +36,7 @@ def rerank_passages(
     :param corpus: gives the passages.
     :param questions: Q of them, those of the ranking.
     :param candidates: K, how many passages of each question it sees.
-    :param watcher: shows the progress.
+    :param watcher: told how it goes.
     :returns: ranks and probabilities.
     :raises ModelNotAvailable: if the weights turn out to be broken.
     :raises ValueError: if a score is NaN or Inf.

@@ -28,7 +28,7 @@ BATCH_SIZES = {"cpu": (1, 8, 32), "cuda": (8, 32, 128)}  # of SentenceTransforme
 def passages_section(
     checkpoint: Checkpoint, quantised: Checkpoint | None, folder: str, texts: list[str], layers: int, tolerance: float
 ) -> Section:
-    """Return the section on encoding many passages.
+    """Compare the encoding of many passages.
 
     :param checkpoint: opened for "embed"; every way uses its weights.
     :param quantised: the same in int8; None leaves it out.
@@ -57,7 +57,7 @@ def passages_section(
 def questions_section(
     checkpoint: Checkpoint, quantised: Checkpoint | None, folder: str, texts: list[str], layers: int, tolerance: float
 ) -> Section:
-    """Return the section on encoding questions that come one at a time.
+    """Compare the encoding of questions that come one at a time.
 
     :param checkpoint: as for `passages_section`.
     :param quantised: as for `passages_section`.

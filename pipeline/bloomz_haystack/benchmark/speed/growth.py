@@ -41,7 +41,7 @@ QUICK = Sizes((64, 128, 256), (16, 64, 256), (5, 10, 20))
 
 
 class Series(NamedTuple):
-    """One cost curve: `sizes` in `unit`, `seconds` of `what`, `memory` in bytes or None where unknown."""
+    """One cost curve: `sizes` in `unit`, `seconds` of `what`, `memory` in bytes or None where not told."""
 
     name: str
     unit: str
@@ -53,14 +53,14 @@ class Series(NamedTuple):
 
 
 class Steps(Protocol):
-    """Shows the progress."""
+    """Who shows how far it is."""
 
     def step(self, name: str, total: int) -> Callable[[int], object]:
-        """Begin a step; return what advances it."""
+        """Begin a step; gives what moves it on."""
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """Return the exponent of cost = a * size ^ exponent, by least squares on the logarithms: 1 is linear.
+    """Fit cost = a * size ^ exponent, by least squares on the logarithms: 1 is linear, 0 does not grow.
 
     :param sizes: at least two different ones.
     :param costs: as many, above zero.
@@ -73,11 +73,11 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def measure_growth(sizes: Sizes, folder: Path, steps: Steps, seed: int = 0) -> list[Series]:
-    """Return the three series, measured.
+    """Measure the three series.
 
     :param sizes: at which.
     :param folder: empty; holds the passages and their store.
-    :param steps: shows the progress.
+    :param steps: told how it goes.
     :param seed: of the texts.
     :returns: passages, tokens, candidates.
     """

@@ -90,13 +90,13 @@ def measure_section(
     progress: Callable[[str], object] = lambda _: None,
     clock: Clock = time.perf_counter,
 ) -> Measured:
-    """Return the timings of every way: each is checked once, then they are timed in turns.
+    """Check every way once, then time them in turns.
 
     :param section: what to compare.
     :param probes: timed in each round too.
     :param rounds: how many.
     :param device: waited for before the clock is read.
-    :param progress: called with what runs now.
+    :param progress: told what runs now.
     :param clock: seconds.
     :returns: the timings.
     :raises ValueError: if a way gives other results than ours.
@@ -128,7 +128,7 @@ def measure_section(
 
 
 def timed(run: Callable[[], object], device: torch.device, clock: Clock = time.perf_counter) -> float:
-    """Return the seconds of one run.
+    """Time one run.
 
     :param run: what to time.
     :param device: waited for before and after.
@@ -143,7 +143,7 @@ def timed(run: Callable[[], object], device: torch.device, clock: Clock = time.p
 
 
 def fastest_of_families(ways: Sequence[Way], trials: Sequence[Timing]) -> list[int]:
-    """Return one way of each family, chosen by its first run.
+    """Choose one way of each family, by its first run.
 
     :param ways: in order; without a family, a way is always chosen.
     :param trials: their first runs.
@@ -158,7 +158,7 @@ def fastest_of_families(ways: Sequence[Way], trials: Sequence[Timing]) -> list[i
 
 
 def ratios(ours: Timing, other: Timing) -> list[float]:
-    """Return how many times faster ours was, by round: what slows a whole round down divides out.
+    """Say how many times faster ours was, round by round: what slows a whole round down divides out.
 
     :param ours: timed.
     :param other: timed in the same rounds.

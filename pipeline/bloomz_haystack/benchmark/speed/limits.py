@@ -36,7 +36,7 @@ class Probes(NamedTuple):
 
 
 def make_probes(hidden: int, device: torch.device, dtype: torch.dtype, rows: int = PRODUCT_ROWS) -> Probes:
-    """Return the probes, their memory allocated.
+    """Allocate what the probes work on.
 
     :param hidden: H; the product is the largest of a Bloom layer, (rows, H) x (H, 4H).
     :param device: where.
@@ -60,7 +60,7 @@ def make_probes(hidden: int, device: torch.device, dtype: torch.dtype, rows: int
 
 
 def least_seconds(work: Work, rates: Rates) -> float:
-    """Return the least time that the machine needs.
+    """Give the time that the machine needs at least.
 
     :param work: what must be done.
     :param rates: what the machine reaches.
@@ -73,7 +73,7 @@ def least_seconds(work: Work, rates: Rates) -> float:
 
 
 def bloom_work(tokens: int, layers: int, hidden: int, weight_bytes: int) -> Work:
-    """Return the work of a Bloom's linears; attention, norms and GELU are left out (about 1 % at 150 tokens).
+    """Count the linears of a Bloom; attention, norms and GELU are left out (about 1 % at 150 tokens).
 
     :param tokens: rows, without padding.
     :param layers: computed for every token.

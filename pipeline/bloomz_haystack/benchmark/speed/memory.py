@@ -15,7 +15,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def run_measuring_memory(run: Callable[[], T], device: torch.device) -> tuple[T, int | None]:
-    """Return the result of one run, and its memory.
+    """Run once and measure.
 
     :param run: what to run.
     :param device: whose memory: on CUDA that of torch, on a CPU the resident memory of the process.
@@ -33,7 +33,7 @@ def run_measuring_memory(run: Callable[[], T], device: torch.device) -> tuple[T,
 
 
 def _forget_peak() -> int | None:
-    """Release freed memory, reset the kernel's peak to what is resident now, and return that, in bytes."""
+    """Give freed memory back, set the kernel's peak to what is resident now, and give that, in bytes."""
     if not sys.platform.startswith("linux"):
         return None
     with suppress(AttributeError):  # another libc than glibc
@@ -51,7 +51,7 @@ def _status(field: str) -> int:
 
 
 def own_memory() -> int | None:
-    """Return the process's own memory, without mapped files, which the system takes back when it needs room.
+    """Give what the process holds itself, without the files it maps, which the system takes back when it needs room.
 
     :returns: bytes, or None where the system does not tell (outside Linux).
     """

@@ -30,7 +30,7 @@ class _LastState(nn.Module):
 
 
 def onnx_way(model: PreTrainedModel, folder: str) -> Way | Missing:
-    """Return the exported model, opened with as many threads as torch has.
+    """Export the model and open it, on as many threads as torch has.
 
     :param model: Hugging Face's own, in float32 on a CPU.
     :param folder: where its tokenizer is.
@@ -70,7 +70,7 @@ def _session(model: PreTrainedModel) -> Any:  # noqa: ANN401
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
-    """Return each row divided by its length.
+    """Divide each row by its length.
 
     :param vectors: (B, H).
     :returns: (B, H), each row of length one.

@@ -25,7 +25,7 @@ FRENCH, ENGLISH = _FRENCH.split(), _ENGLISH.split()
 
 
 def draw_lengths(count: int, mean: float, shortest: int, longest: int, rng: np.random.Generator) -> list[int]:
-    """Return random lengths like those of SQuAD: lognormal.
+    """Draw lengths as those of SQuAD: lognormal.
 
     :param count: how many.
     :param mean: of the lengths, before they are cut to the bounds.
@@ -40,7 +40,7 @@ def draw_lengths(count: int, mean: float, shortest: int, longest: int, rng: np.r
 
 
 def random_texts(lengths: list[int], rng: np.random.Generator) -> list[str]:
-    """Return texts, French and English by turns.
+    """Write texts, in French and in English by turns.
 
     :param lengths: words of each.
     :param rng: seeded.

@@ -38,7 +38,7 @@ def rerank_section(
     layers: int,
     tolerance: float,
 ) -> Section:
-    """Return the section on scoring one question's candidates.
+    """Compare the scoring of one question's candidates.
 
     :param checkpoint: opened for "rank"; every way uses its weights.
     :param quantised: the same in int8; None leaves it out.

@@ -30,7 +30,7 @@ FILTERS = (("half", "the half", "language", "fr"), ("tenth", "the tenth", "theme
 
 
 def retrieve_sections(folder: Path, vectors: int, dimension: int, seed: int = 0) -> list[Section]:
-    """Return the sections on search: one query a call, 64 in one call, filtered, and over float16 vectors.
+    """Compare search: one query a call, 64 in one call, filtered, and over vectors kept in float16.
 
     :param folder: of our stores; empty or absent.
     :param vectors: N, at least 1,000.
@@ -95,7 +95,7 @@ def _section(
 
 
 def _meta_of(place: int) -> dict[str, str]:
-    """Return each field twice: the store indexes the first of the two."""
+    """Give each field twice: the store indexes the first of the two."""
     language, theme = ("fr", "en")[place % 2], f"theme {place % 10}"
     return {"language": language, "language_unindexed": language, "theme": theme, "theme_unindexed": theme}
 
@@ -138,12 +138,12 @@ def _float16_section(
     sizes = {name: vector_bytes(folder / name) for name in ("float32", "float16")}
     note = " and ".join(f"{size / 1e6:,.1f} MB as {name}" for name, size in sizes.items())
     ways = [ours, Way("ours, stored as float16", _one_by_one_through(halved), tolerance=HALF_TOLERANCE)]
-    note = f"Vectors on disk: {note}."
-    return _section("retrieve-float16", title + "float16 storage", queries, ways, [], bytes_read, note)
+    told = f"Vectors on disk: {note}."
+    return _section("retrieve-float16", title + "float16 storage", queries, ways, [], bytes_read, told)
 
 
 def vector_bytes(folder: Path) -> int:
-    """Return what a store's vectors take on disk.
+    """Count what a store's vectors take on disk.
 
     :param folder: of a store of ours.
     :returns: bytes, as the blocks of the disk.

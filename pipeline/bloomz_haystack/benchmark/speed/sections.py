@@ -82,7 +82,7 @@ class SpeedRun(NamedTuple):
 
 
 def make_plan(options: SpeedOptions) -> Plan:
-    """Return the options, checked, with the rest filled in.
+    """Check what was asked for and fill in the rest.
 
     :param options: from the command line.
     :returns: the plan.
@@ -107,10 +107,10 @@ def make_plan(options: SpeedOptions) -> Plan:
 
 
 def measure_speed(options: SpeedOptions, progress: Callable[[str], object] = lambda _: None) -> SpeedRun:
-    """Return every chosen section, measured.
+    """Measure every section asked for.
 
     :param options: what to run; threads are already pinned.
-    :param progress: called with what runs now.
+    :param progress: told what runs now.
     :returns: the run.
     :raises ValueError: if an option is out of range, or a way gives other results than ours.
     """

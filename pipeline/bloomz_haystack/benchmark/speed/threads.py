@@ -23,7 +23,7 @@ def available_cores() -> int:
 
 
 def choose_threads(asked: int | None) -> int:
-    """Return a number of threads, checked.
+    """Check a number of threads.
 
     :param asked: None takes every core that this process may use.
     :returns: the number.
@@ -37,7 +37,7 @@ def choose_threads(asked: int | None) -> int:
 
 @contextmanager
 def pinned_threads(threads: int) -> Iterator[None]:
-    """Limit every library to this many threads; enter it before torch and numpy are imported.
+    """Hold every library to so many threads; enter it before torch and numpy are imported.
 
     The process is also held to so many cores where the system allows (Linux): Qdrant Edge has threads of its own, which
     read no variable.

@@ -31,7 +31,7 @@ HAYSTACK = "Haystack InMemoryDocumentStore.write_documents"
 
 
 def write_section(folder: Path, vectors: int, dimension: int, seed: int = 0) -> Section:
-    """Return the section on writing.
+    """Compare writing.
 
     :param folder: of the stores, one after the other; empty or absent.
     :param vectors: N.
@@ -95,7 +95,7 @@ def _write_lists(store: QdrantEdgeDocumentStore, documents: list[Document], embe
 
 
 def _with_lists(documents: list[Document], embeddings: Vectors) -> list[Document]:
-    """Return documents as an embedder component does: this is part of what a pipeline pays."""
+    """Give documents as an embedder component gives them: this is part of what a pipeline pays."""
     pairs = zip(documents, embeddings, strict=True)
     return [replace(document, embedding=row.tolist()) for document, row in pairs]
 

@@ -1,4 +1,1 @@
-"""What is measured: `systems` reads `systems.yaml`; `bm25`, `store_bm25`, `encoders` and `cross_encoders` run it.
-
-`checkpoints` opens weights, `vector_cache` keeps vectors on disk.
-"""
+"""What is measured: `systems` reads `systems.yaml`; `bm25`, `store_bm25`, `encoders` and `cross_encoders` run it."""

@@ -37,7 +37,7 @@ class Bm25:
         self._index.index(words, show_progress=False)
 
     def score_block(self, questions: Sequence[str], query_lang: str | None = None) -> "ScoreBlock":
-        """Return a function that scores blocks of questions.
+        """Prepare the scores of some questions.
 
         :param questions: Q texts.
         :param query_lang: language whose stemmer and stop words the questions go through. None takes that of the

@@ -34,7 +34,7 @@ class CrossEncoder(ABC):
     """Questions and passages -> log-odds. The weights are loaded at the first pair."""
 
     def __init__(self, ranker: Ranker, files: ModelFiles, device: str | None, batch_tokens: int) -> None:
-        """Store the settings.
+        """Keep the settings.
 
         :param ranker: the row.
         :param files: where its weights are.
@@ -46,7 +46,7 @@ class CrossEncoder(ABC):
 
     @property
     def score_prior(self) -> float:
-        """Weight of the first stage's scores: the row's, else that of the model's configuration."""
+        """How much the first stage's scores count: as the row says, else the model's own configuration."""
         if self.ranker.score_prior is not None:
             return self.ranker.score_prior
         return score_prior_of(SimpleNamespace(**self.files.config))
@@ -87,7 +87,7 @@ class CrossEncoder(ABC):
 
     @abstractmethod
     def _log_odds(self, pairs: Pairs, progress: Callable[[int], object] | None) -> npt.NDArray[np.float32]:
-        """Return (B,) log-odds, in the order of the pairs."""
+        """Give (B,) log-odds, in the order of the pairs."""
 
 
 def open_cross_encoder(ranker: Ranker, device: str | None = None, batch_tokens: int = 2048) -> CrossEncoder:

@@ -23,7 +23,7 @@ class VectorsNotFinite(ValueError):  # noqa: N818  # reads as a sentence where i
     """A system gave NaN or Inf."""
 
     def __init__(self, system: str, position: int) -> None:
-        """Store both parts.
+        """Keep both parts.
 
         :param system: its name.
         :param position: of the first text concerned, counted from 0.
@@ -39,7 +39,7 @@ class TextModel(ABC):
     """Texts -> vectors. The weights are loaded at the first `encode`: cached vectors need none."""
 
     def __init__(self, system: System, files: ModelFiles, device: str | None, batch_tokens: int) -> None:
-        """Store the settings.
+        """Keep the settings.
 
         :param system: the row.
         :param files: where its weights are.
@@ -56,7 +56,7 @@ class TextModel(ABC):
         return "|".join(map(str, (self.files.fingerprint, self.system.pooling, self.system.max_length, dtype)))
 
     def encode(self, texts: Sequence[str], progress: Callable[[int], object] | None = None) -> npt.NDArray[np.float32]:
-        """Return the vectors of texts, prefix included.
+        """Embed texts, prefix included.
 
         :param texts: B texts.
         :param progress: called with the number of texts done, after each batch.
@@ -76,7 +76,7 @@ class TextModel(ABC):
 
     @abstractmethod
     def _encode(self, texts: Sequence[str], progress: Callable[[int], object] | None) -> npt.NDArray[np.float32]:
-        """Return raw vectors (B, H), finite or not."""
+        """Give raw vectors (B, H), those that are not finite included."""
 
 
 def open_text_model(system: System, device: str | None = None, batch_tokens: int = 2048) -> TextModel:

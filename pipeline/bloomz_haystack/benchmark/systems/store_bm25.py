@@ -35,7 +35,7 @@ class StoreBm25:
         self._store.write_documents([Document(id=str(place), content=text) for place, text in enumerate(passages)])
 
     def score_block(self, questions: Sequence[str], limit: int) -> ScoreBlock:
-        """Return a function that scores blocks of questions.
+        """Prepare the scores of some questions.
 
         :param questions: Q texts.
         :param limit: passages found of each question.
@@ -54,7 +54,7 @@ class StoreBm25:
         return scores
 
     def coverage(self, questions: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return the share of each question's words that its best passage holds.
+        """Give the share of each question's words that its best passage holds.
 
         :param questions: Q texts.
         :returns: (Q,), from 0 to 1.
@@ -65,7 +65,7 @@ class StoreBm25:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Delete the folder."""
+        """Throw the folder away."""
         self._store.close()
         self._folder.cleanup()
 

@@ -76,7 +76,7 @@ class SystemsFile:
 
 
 class Choice(NamedTuple):
-    """The chosen rows, in order, and every system that they may be made of, by name."""
+    """The rows asked for, in order, and every system they may be made of, by name."""
 
     rows: list[System]
     known: dict[str, System]
@@ -93,7 +93,7 @@ class Choice(NamedTuple):
         """Return how a hybrid fuses.
 
         :param system: one of the rows.
-        :returns: its own setting; else by scores if those of vectors are cosines, by ranks if they are not.
+        :returns: what it says itself; else by scores where those of vectors are cosines, by ranks where they are not.
         """
         return system.fusion or ("convex" if all(part.metric == "cosine" for part in self.parts(system)) else "rrf")
 

@@ -1,0 +1,94 @@
+"""Settings -> the FastAPI app: all doors, what stands before them, and what is opened and closed around them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from bloomz_haystack.service.access import BrowserHeaders, Doorkeeper
+from bloomz_haystack.service.embeddings import embeddings_router
+from bloomz_haystack.service.errors import install_error_handlers
+from bloomz_haystack.service.health import health_router
+from bloomz_haystack.service.log import RequestLog
+from bloomz_haystack.service.metrics import Metrics, StateCollector
+from bloomz_haystack.service.models import Models
+from bloomz_haystack.service.rerank import rerank_router
+from bloomz_haystack.service.search import search_router
+from bloomz_haystack.service.settings import ServeSettings
+from bloomz_haystack.service.slots import Slots
+from bloomz_haystack.service.state import ServiceState
+from bloomz_haystack.service.static_page import mount_page
+from bloomz_haystack.service.types import ErrorResponse
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """Passages that answer questions, in French and in English.
+
+Des passages qui répondent aux questions, en français et en anglais."""
+
+
+def create_app(settings: ServeSettings, *, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
+    """Build the app; the store is opened and the models are loaded when it starts.
+
+    :param settings: of the service.
+    :param on_failure: called if the models cannot be loaded; the reason is `app.state.service.failure`.
+    :returns: the app.
+    :raises ValueError: if there is no store, or a model does not fit it.
+    """
+    models = Models(settings)
+    state = ServiceState(settings, models, Slots(settings.slots, settings.waiting), Metrics(), time.time())
+    state.metrics.registry.register(StateCollector(state.slots, models))
+    app = FastAPI(
+        title="bloomz",
+        description=DESCRIPTION,
+        version=version("bloomz-haystack"),
+        lifespan=_lifespan(on_failure),
+        responses={status: {"model": ErrorResponse} for status in (401, 422, 503)},
+    )
+    app.state.service = state
+    for router in (search_router, rerank_router, embeddings_router, health_router):
+        app.include_router(router)
+    mount_page(app)
+    install_error_handlers(app)
+    app.add_middleware(Doorkeeper, settings=settings)
+    app.add_middleware(BrowserHeaders)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    app.add_middleware(RequestLog, metrics=state.metrics)
+    return app
+
+
+def _lifespan(on_failure: Callable[[], None]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        state: ServiceState = app.state.service
+        state.models.open()
+        loading = asyncio.create_task(_load(state, on_failure))  # the doors are open meanwhile, and say 503
+        yield
+        await loading
+        state.slots.close()
+        state.models.close()
+
+    return lifespan
+
+
+async def _load(state: ServiceState, on_failure: Callable[[], None]) -> None:
+    start = time.perf_counter()
+    try:
+        await asyncio.to_thread(state.models.warm_up)
+    except Exception as error:  # of the Hub, of a damaged checkpoint, of the store
+        state.failure = error
+        logger.error("the models cannot be loaded", extra={"error": str(error)})
+        on_failure()
+    else:
+        logger.info("ready", extra={"seconds": round(time.perf_counter() - start, 2)})

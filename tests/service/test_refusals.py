@@ -1,0 +1,179 @@
+"""What is refused, with which status and which one line; and that no request at all gives a 500."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bloomz_haystack.service.settings import ServeSettings, check_token
+
+Serve = Callable[..., httpx.Client]
+QUESTION = {"query": "Où est la tour Eiffel ?"}
+NESTED = b'{"operator": "NOT", "conditions": [' * 300 + b"]}" * 300
+
+REFUSED = [
+    ("/v1/search", {}, 422, "query: is missing"),
+    ("/v1/search", {"query": " "}, 422, "query: is empty"),
+    ("/v1/search", {"query": 3}, 422, "query: should be a valid string, but got 3"),
+    ("/v1/search", {**QUESTION, "topk": 3}, 422, "topk: unknown field"),
+    ("/v1/search", {**QUESTION, "top_k": 0}, 422, "top_k: should be greater than or equal to 1, but got 0"),
+    ("/v1/search", {**QUESTION, "top_k": 10**30}, 422, "top_k: should be less than or equal to 100"),
+    ("/v1/search", {**QUESTION, "top_k": "5"}, 422, "top_k: should be a valid integer, but got '5'"),
+    ("/v1/search", {**QUESTION, "candidates": 2.5}, 422, "candidates: should be a valid integer"),
+    ("/v1/search", {**QUESTION, "threshold": 1.5}, 422, "threshold"),
+    ("/v1/search", {**QUESTION, "threshold": "auto"}, 422, "recommends no threshold"),
+    ("/v1/search", {**QUESTION, "files": ["../../etc/passwd"]}, 422, "files: the store holds no passages of"),
+    ("/v1/search", {**QUESTION, "files": []}, 422, "files"),
+    ("/v1/search", {**QUESTION, "language": "de"}, 422, "language"),
+    ("/v1/search", {**QUESTION, "filters": {"field": "meta.a"}}, 422, "filters: "),
+    ("/v1/search", [], 422, "the body"),
+    ("/v1/rerank", {**QUESTION, "documents": []}, 422, "documents"),
+    ("/v1/rerank", {**QUESTION, "documents": [3]}, 422, "documents.0"),
+    ("/v1/rerank", {**QUESTION, "documents": ["a"], "model": "gpt-4"}, 404, "the model 'gpt-4' is not served here"),
+    ("/v1/embeddings", {"input": []}, 422, "input"),
+    ("/v1/embeddings", {"input": "a", "dimensions": 3}, 422, "dimensions: this model gives vectors of"),
+    ("/v1/nothing", {}, 404, "there is nothing at this address"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "message"), REFUSED)
+def test_a_clients_mistake_is_one_line(
+    served: httpx.Client, path: str, body: object, status: int, message: str
+) -> None:
+    answer = served.post(path, json=body)
+    assert_error(answer, status, message)
+
+
+def assert_error(answer: httpx.Response, status: int, message: str) -> None:
+    """Check OpenAI's shape, the status and how the line begins."""
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error"}
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert message in error["message"]
+    assert "\n" not in error["message"]
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "message"),
+    [
+        (b'{"query": ', "application/json", 400, "not JSON: "),
+        (b'{"query": "caf\xe9"}', "application/json", 400, "cannot be read"),
+        (b'{"query": "\\ud800"}', "application/json", 422, "half a character"),
+        (b'{"query": "a", "\\ud800": 1}', "application/json", 422, ""),
+        (b'{"query": "a", "filters": ' + NESTED + b"}", "application/json", 422, ""),
+        (b'{"query": "a", "threshold": NaN}', "application/json", 422, "threshold"),
+        (b"[" * 100_000, "application/json", 400, ""),
+        (b'{"query": "a", "top_k": ' + b"9" * 5000 + b"}", "application/json", 400, ""),
+        (b"query=a", "application/x-www-form-urlencoded", 415, "expected a body of Content-Type: application/json"),
+        (b'{"query": "a"}', "text/plain", 415, "but got text/plain"),
+        (b"", "application/json", 422, "the body: is missing"),
+    ],
+)
+def test_a_body_that_cannot_be_read(served: httpx.Client, content: bytes, kind: str, status: int, message: str) -> None:
+    assert_error(served.post("/v1/search", content=content, headers={"Content-Type": kind}), status, message)
+
+
+def test_a_method_that_is_not_taken(served: httpx.Client) -> None:
+    assert_error(served.get("/v1/search"), 405, "does not take that method")
+
+
+def test_a_body_too_large_is_refused_before_it_is_read(served: httpx.Client) -> None:
+    with socket.create_connection(("127.0.0.1", served.base_url.port)) as connection:
+        connection.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n")
+        connection.sendall(b"Content-Type: application/json\r\n\r\n")
+        answer = connection.recv(65536)
+    assert b" 413 " in answer.splitlines()[0]
+
+
+def test_a_body_that_does_not_say_how_long_it_is(served: httpx.Client) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 100_000
+
+    try:
+        answer = served.post("/v1/search", content=endless(), headers={"Content-Type": "application/json"})
+    except httpx.WriteError:  # the server hangs up while we still send
+        return
+    assert_error(answer, 413, "may have 4,000,000 bytes")
+
+
+def test_bearer_token(serve: Serve) -> None:
+    client = serve(token="s3cret", cors_origins=("https://example.org",))
+    for path in ("/v1/info", "/v1/models", "/metrics", "/openapi.json", "/mcp", "/v1/documents", "/nothing"):
+        assert_error(client.get(path), 401, "Authorization: Bearer TOKEN")
+    assert_error(client.post("/v1/search", json=QUESTION), 401, "")
+    for wrong in ("Bearer s3cre", "Bearer s3cretx", "Basic s3cret", "s3cret", "Bearer é"):
+        sent = client.get("/v1/info", headers={b"Authorization": wrong.encode("latin-1")})
+        assert sent.status_code == 401
+        assert sent.headers["WWW-Authenticate"] == "Bearer"
+    assert client.get("/v1/info", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+    assert client.get("/healthz").status_code == 200
+    allowed = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
+    assert client.options("/v1/search", headers=allowed).headers["access-control-allow-origin"] == "https://example.org"
+    other = client.options("/v1/search", headers={**allowed, "Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_no_other_origin_without_being_told(served: httpx.Client) -> None:
+    answer = served.get("/healthz", headers={"Origin": "https://example.org"})
+    assert "access-control-allow-origin" not in answer.headers
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])
+def test_a_network_needs_a_token(host: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="can be reached by other machines: give a token"):
+        ServeSettings(tmp_path, host=host)
+    assert ServeSettings(tmp_path, host=host, token="t").token == "t"
+    assert "secret" not in repr(ServeSettings(tmp_path, token="secret"))
+
+
+@pytest.mark.parametrize("text", ["", " \n", "two words", "accentué", "a\x00b"])
+def test_a_token_that_no_header_can_hold(text: str) -> None:
+    with pytest.raises(ValueError, match="one word of printable ASCII"):
+        check_token(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ["query", "top_k", "candidates", "threshold", "filters", "files", "language", "hybrid", "sentences"]
+FIELDS += ["documents", "top_n", "model", "return_documents", "input", "encoding_format", "dimensions"]
+PLAUSIBLE = {
+    "query": st.text(),
+    "input": st.text() | st.lists(st.text(), max_size=3),
+    "documents": st.lists(st.text(), max_size=4),
+    "filters": st.fixed_dictionaries(
+        {
+            "field": st.sampled_from(["meta.language", "meta.split_id", "id", "content", "meta"]) | st.text(),
+            "operator": st.sampled_from(["==", "!=", ">", "<=", "in", "not in", "AND", "NOT"]),
+            "value": JSON,
+        }
+    ),
+}
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> object:
+    """A body: fields that are known, with values that may be right."""
+    names = draw(st.sets(st.sampled_from(FIELDS), max_size=5)) | {draw(st.sampled_from(["query", "input"]))}
+    return {name: draw(PLAUSIBLE.get(name, JSON) | JSON) for name in names}
+
+
+@given(path=st.sampled_from(["/v1/search", "/v1/rerank", "/v1/embeddings"]), body=bodies() | JSON)
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_body_gives_a_500(served: httpx.Client, path: str, body: object) -> None:
+    content = json.dumps(body).encode()
+    answer = served.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 400, 404, 422), (answer.status_code, answer.text, body)

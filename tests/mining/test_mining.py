@@ -343,8 +343,8 @@ def test_the_command_line(
         "--data", data, *models, "--negatives", 3, "--limit", 5, "--out", tmp_path / "mined", "--json"
     )
     assert code == 0
-    told = json.loads(printed or capfd.readouterr().out)
-    assert (told["questions"], told["negatives"], told["bad"]) == (5, 15, [])
+    summary = json.loads(printed or capfd.readouterr().out)
+    assert (summary["questions"], summary["negatives"], summary["bad"]) == (5, 15, [])
     for arguments, message in (
         (["--data", tmp_path / "absent.jsonl"], "no such data"),
         (["--data", data, "--negatives", 0], "--negatives must be > 0, but got 0"),

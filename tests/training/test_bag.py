@@ -32,13 +32,13 @@ LENGTHS = (1, 2, 7, 60, 300)
 
 @pytest.fixture(scope="module")
 def bag() -> TokenBag:
-    """Give a bag of random vectors and weights."""
+    """Return a bag of random vectors and weights."""
     return TokenBag(SHAPE, np.random.default_rng(0).normal(size=300), seed=0)
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[npt.NDArray[np.int64]]:
-    """Give texts full of repeated tokens."""
+    """Return texts full of repeated tokens."""
     rng = np.random.default_rng(1)
     return [rng.integers(4, 60, size=length) for length in LENGTHS]
 
@@ -67,7 +67,7 @@ def recipe(folder: Path) -> Path:
 
 
 def sums(bag: TokenBag, texts: list[npt.NDArray[np.int64]]) -> torch.Tensor:
-    """Give the bag's vectors, less their mean: Bloom's layer norms take it away."""
+    """Return the bag's vectors, less their mean: Bloom's layer norms take it away."""
     with torch.no_grad():
         vectors = bag(texts)
     return vectors - vectors.mean(1, keepdim=True)

@@ -24,7 +24,7 @@ def sigmoid(log_odds: np.ndarray) -> np.ndarray:
 
 
 def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw log-odds of a ranker whose true log-odds are `SCALE` times its own, plus `SHIFT`."""
+    """Return log-odds of a ranker whose true log-odds are `SCALE` times its own, plus `SHIFT`."""
     rng = np.random.default_rng(0)
     odds = rng.normal(-1.0, 4.0, size=count).astype(np.float32)
     return odds, rng.random(count) < sigmoid(SCALE * odds + SHIFT)

@@ -110,14 +110,14 @@ def write_config(folder: Path, **values: Any) -> Path:  # noqa: ANN401
 
 @pytest.fixture(scope="module")
 def retriever(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a retriever trained for twelve steps."""
+    """Return a retriever trained for twelve steps."""
     folder = tmp_path_factory.mktemp("retriever")
     train_retriever(write_config(folder, shape={**SHAPE, "hidden_size": 48}), folder / "out")
     return folder / "out"
 
 
 def figures(out: Path) -> list[dict[str, float]]:
-    """Read the log of a run."""
+    """Return the log of a run."""
     return [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""The loop against what it must equal: plain gradients, one process, all weights; and what a stranger gets from it."""
+"""The loop against what it must equal: plain gradients, one process, all weights; and what a user gets from it."""
 
 import gzip
 import hashlib
@@ -83,12 +83,12 @@ def recipe(folder: Path, base: Path | None = None, **sections: dict[str, Any]) -
 
 
 def figures(out: Path) -> list[dict[str, float]]:
-    """Read the log of a run."""
+    """Return the log of a run."""
     return [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def gradients(objective: Objective) -> dict[str, torch.Tensor]:
-    """Take the gradients of all that is trained, and forget them."""
+    """Return the gradients of all that is trained, and reset them."""
     found = {name: weight.grad for name, weight in objective.model.named_parameters() if weight.grad is not None}
     found |= {f"extra.{place}": weight.grad for place, weight in enumerate(objective.extra) if weight.grad is not None}
     objective.model.zero_grad()
@@ -109,14 +109,14 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 
 @pytest.fixture(scope="module")
 def objective(tiny_bloom: Path, tmp_path_factory: pytest.TempPathFactory) -> Objective:
-    """Give a retriever's objective over rows with hard negatives, both directions."""
+    """Return a retriever's objective over rows with hard negatives, both directions."""
     path = recipe(tmp_path_factory.mktemp("objective"), tiny_bloom, loss={"symmetric": True})
     return train.prepare_retriever(load_config(path), ALONE).objective
 
 
 @pytest.fixture(scope="module")
 def plain(objective: Objective) -> dict[str, torch.Tensor]:
-    """Give the gradients of Hugging Face's own forward, one text at a time, all activations kept."""
+    """Return the gradients of Hugging Face's own forward, one text at a time, all activations kept."""
     batch = objective.batch(0)
     objective.loss(reference_last_hidden_states(objective.model, batch.texts), batch).backward()
     return gradients(objective)
@@ -244,7 +244,7 @@ if child:
 
 @pytest.fixture(scope="module")
 def two(tiny_bloom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder where two processes left the gradients of a step and a run."""
+    """Return the folder where two processes left the gradients of a step and a run."""
     folder = tmp_path_factory.mktemp("two")
     path = recipe(folder, tiny_bloom, loss={"symmetric": True})
     with socket.socket() as free:
@@ -309,7 +309,7 @@ def test_what_is_saved_is_a_mean_of_the_start_and_of_what_was_trained(
 
 
 def save_then_stop(save: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
-    """Save the state, then break off."""
+    """Save the state, then interrupt."""
 
     def stopping(state: Any, done: Any) -> None:  # noqa: ANN401
         save(state, done)
@@ -390,7 +390,7 @@ def test_any_bloom_is_a_base_and_gives_its_body(make_bloom: Callable[..., Path],
 
 
 def load_ranker(base: Path, folder: Path) -> PreTrainedModel:
-    """Give the ranker that a run starts from."""
+    """Return the ranker that a run starts from."""
     return train.prepare_ranker(load_config(recipe(folder, base)), ALONE).objective.model
 
 
@@ -419,7 +419,7 @@ ROW = TrainingRow(BOTH, {"english": ids(3), "french": ids(4)}, group=7, negative
 
 
 def sampler(*rows: TokenRow, **data: Any) -> RowSampler:  # noqa: ANN401
-    """Draw from rows of one source."""
+    """Return a sampler over one source."""
     return RowSampler([TokenRows(Source("rows"), list(rows))], np.ones(400, dtype=bool), DataConfig(**data), seed=0)
 
 
@@ -482,7 +482,7 @@ def test_mrr_by_hand_and_a_constant_model_gains_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def finished(tiny_bloom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of a run that was started as a stranger would, without the command line's typer."""
+    """Return the folder of a run that was started as a stranger would, without the command line's typer."""
     folder = tmp_path_factory.mktemp("finished")
     path = recipe(folder, run={"tensorboard": True}, optimizer={"warmup_steps": 1})
     given = ["train", "retriever", "--config", str(path), "--data", str(folder / "mined.jsonl.gz")]

@@ -31,7 +31,7 @@ VOCABULARY = 60
 
 
 def texts(rng: np.random.Generator, count: int, longest: int) -> list[TokenIds]:
-    """Draw token ids of unlike lengths, one token at least."""
+    """Return random token ids of different lengths, at least one token."""
     return [rng.integers(4, VOCABULARY, size=int(rng.integers(1, longest + 1))) for _ in range(count)]
 
 
@@ -90,14 +90,14 @@ def test_the_listwise_loss_by_hand() -> None:
 
 
 def row(number: int, near: Sequence[int] = (), *, parallel: bool = False) -> TokenRow:
-    """Make a row whose texts are its number, in English above 100 in French above 200."""
+    """Return a row whose texts are its number, in English above 100 in French above 200."""
     sides: dict[str, Any] = {"english": np.array([100 + number]), "french": np.array([200 + number])}
     negatives = [Negative(sides, 0.0, other) for other in near]
     return TrainingRow(sides, sides, number, parallel, negatives)
 
 
 def objective(rows: Sequence[TokenRow], shuffled_words: float = 0.0, **data: Any) -> ListwiseObjective:  # noqa: ANN401
-    """Make an objective over rows, of grids of 4."""
+    """Return an objective over rows, of grids of 4."""
     shape = {"vocab_size": 300, "hidden_size": 32, "n_layer": 3, "n_head": 2}
     log_idf = np.linspace(-1.0, 1.0, 300)
     model = new_ranker(shape, torch.randn(300, 32), log_idf, (1, 2), seed=0)
@@ -186,9 +186,9 @@ def test_batches_drawn_by_other_processes_are_the_same() -> None:
     assert len(here) == len(elsewhere) == 6
     for one, other in zip(here, elsewhere, strict=True):
         assert np.array_equal(one.groups, other.groups)
-        for asked, told in zip(one.texts, other.texts, strict=True):
-            assert np.array_equal(asked.passage, told.passage)
-            assert np.array_equal(np.concatenate(asked.questions), np.concatenate(told.questions))
+        for mine, theirs in zip(one.texts, other.texts, strict=True):
+            assert np.array_equal(mine.passage, theirs.passage)
+            assert np.array_equal(np.concatenate(mine.questions), np.concatenate(theirs.questions))
     assert not np.array_equal(here[0].groups, here[1].groups)
 
 
@@ -228,7 +228,7 @@ def test_a_new_ranker_needs_its_shape() -> None:
 
 
 def words_found(model: BloomForSequenceClassification, context: Sequence[int], question: Sequence[int]) -> float:
-    """Score a pair."""
+    """Return the score of a pair."""
     ids = torch.tensor([[1, *context, 2, *question]])
     with torch.no_grad():
         logits = model(ids).logits[0]

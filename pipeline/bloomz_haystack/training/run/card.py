@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 from transformers import PreTrainedModel
 
+from bloomz_haystack.files.markdown import markdown_table
 from bloomz_haystack.training.objectives.calibration import CALIBRATED_THRESHOLD, KEYS
 
 USE = {
@@ -102,22 +103,27 @@ def _recipe(kind: str, settings: dict[str, Any]) -> str:
 
 def _data_table(data: list[dict[str, Any]]) -> str:
     rows = [
-        f"| {source['path']} | {source['rows']:,} | {source['held_out']:,} | {source['weight']:g} | "
-        f"{source['licence'] or 'not stated'} |"
+        [
+            source["path"],
+            f"{source['rows']:,}",
+            f"{source['held_out']:,}",
+            f"{source['weight']:g}",
+            source["licence"] or "not stated",
+        ]
         for source in data
     ]
-    return "\n".join(["| data | rows | held out | weight | licence |", "| --- | --- | --- | --- | --- |", *rows])
+    return markdown_table(["data", "rows", "held out", "weight", "licence"], rows)
 
 
 def _validation(figures: dict[str, float], given: list[dict[str, Any]]) -> str:
     if not figures:
         return "No row was held out: nothing was measured."
     rows_of = ", ".join(f"`{source['path']}`" for source in given) or "the same data, held out"
-    rows = [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in figures.items()]
+    rows = [[name.replace("_", " "), f"{value:.4f}"] for name, value in figures.items()]
     text = f"On rows of {rows_of}, the right passage ranked among the others (MRR, Top-1: 0 to 1, higher is better)."
     if KEYS[0] in figures:
         text += (
             " The log-odds are calibrated by the scale and shift below, so that the score of the passage ranked first "
             f"is the probability that it answers; the recommended threshold is {CALIBRATED_THRESHOLD:g}."
         )
-    return "\n".join([f"{text}\n", "| figure | value |", "| --- | --- |", *rows])
+    return f"{text}\n\n{markdown_table(['figure', 'value'], rows)}"

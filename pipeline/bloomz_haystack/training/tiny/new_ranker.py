@@ -144,7 +144,7 @@ def _token_vectors(
 
 
 def _reduced(vectors: torch.Tensor, dimensions: int) -> torch.Tensor:
-    """Keep the directions of most variance, of most first; zeros where there are not so many."""
+    """The directions of most variance, largest first; zeros where there are fewer."""
     centred = normalize(vectors.float() - vectors.float().mean(0), dim=-1)
     _, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
     kept = centred @ directions[:, -dimensions:].flip(1)

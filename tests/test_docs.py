@@ -1,0 +1,175 @@
+"""README and docs keep their word: Python prints what stands below it, commands run, links lead somewhere."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bloomz_haystack.training.data.rows import parse_row
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OWN_DOCUMENTS = (ROOT / "notebooks/own-documents.md").read_text(encoding="utf-8")
+# A text block right below a Python block is what it prints.
+PYTHON = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", flags=re.MULTILINE | re.DOTALL)
+# What the commands of a page may start with, and what is run here.
+INSTALLS = (["git", "clone"], ["cd", "bloomz-haystack"], ["pip", "install"])
+VERBS = ("index", "ask", "store", "benchmark", "train", "mine")
+
+END = "=== end of a command ==="
+IN_ORDER = f"""
+import io, json, sys
+from bloomz_haystack.cli.main import app
+for arguments, stdin in json.loads(sys.argv[1]):
+    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+    code = app(arguments, standalone_mode=False)
+    assert not code, (arguments, code)
+    print("{END}", flush=True)
+"""
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user would, offline."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def run_in_order(commands: list[tuple[list[str], str]], folder: Path) -> list[str]:
+    """Return what each prints. One interpreter for all: each start would cost seconds of imports."""
+    result = run([sys.executable, "-c", IN_ORDER, json.dumps(commands)], folder)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split(END)[:-1]
+
+
+def shell_lines(page: str) -> list[str]:
+    """Return the lines of a page's shell blocks."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def commands_of(page: str) -> list[tuple[list[str], str]]:
+    """Return what a page's shell blocks call, with what is piped into it; targets of make exist, the rest installs."""
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    commands = []
+    for line in shell_lines(page):
+        given, _, command = line.rpartition(" | ")
+        words = shlex.split(command, comments=True)
+        stdin = subprocess.run(["sh", "-c", given], capture_output=True, text=True, check=True).stdout
+        if words[0] == "make":
+            assert words[1] in targets
+        elif words[0] == "bloomz" and words[1] in VERBS:
+            commands.append((words[1:], stdin))
+        else:
+            assert words[:2] in INSTALLS, line
+    return commands
+
+
+def put_clone(folder: Path) -> None:
+    """Make a folder look like a clone to a command."""
+    for name in ("pipeline", "notebooks"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+def test_there_are_blocks_to_run() -> None:
+    assert len(PYTHON.findall(README)) >= 2
+    assert len(commands_of(README)) >= 5
+    assert sum(len(PYTHON.findall(page.read_text(encoding="utf-8"))) for page in PAGES) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    blocks = PYTHON.findall(page.read_text(encoding="utf-8"))
+    marked = "\n".join(f"{code}\nprint({END!r}, flush=True)" for code, _ in blocks)
+    result = run([sys.executable, "-c", marked], tmp_path)
+    assert result.returncode == 0, result.stderr
+    for printed, (_, expected) in zip(result.stdout.split(END), blocks, strict=False):
+        assert not expected or printed.split() == expected.split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_shell_commands_run_in_order(page: Path, tmp_path: Path) -> None:
+    put_clone(tmp_path)
+    if commands := commands_of(page.read_text(encoding="utf-8")):
+        assert all(run_in_order(commands, tmp_path))
+
+
+@pytest.mark.slow
+def test_the_command_line_page_prints_what_it_says(tmp_path: Path) -> None:
+    put_clone(tmp_path)
+    commands = commands_of((ROOT / "docs/command-line.md").read_text(encoding="utf-8"))
+    printed = run_in_order(commands, tmp_path)
+    (many,) = [said for (words, _), said in zip(commands, printed, strict=True) if words[:2] == ["ask", "-"]]
+    assert [json.loads(line)["query"] for line in many.split("\n") if line] == [
+        "Combien de sommeil faut-il ?",
+        "How much sleep?",
+    ]
+
+
+@pytest.mark.slow
+def test_the_table_of_the_page_is_the_one_printed(tmp_path: Path) -> None:
+    put_clone(tmp_path)
+    page = (ROOT / "docs/measure.md").read_text(encoding="utf-8")
+    printed = run_in_order(commands_of(page), tmp_path)
+    table = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in printed[-1].splitlines() if line.startswith("|")
+    ]
+    top_1, mrr = table[0].index("Top-1"), table[0].index("MRR")
+    shown = re.findall(r"^\| ((?:BM25|tiny)[^|]*) \| ([\d.]+) \| ([\d.]+) \|$", page, flags=re.MULTILINE)
+    assert len(shown) == 3
+    for system, first, reciprocal in shown:
+        measured = next(row for row in table if row[0] == system)
+        assert [measured[top_1], measured[mrr]] == [first, reciprocal]
+
+
+@pytest.mark.slow
+def test_the_page_on_your_own_documents_runs_as_written(tmp_path: Path) -> None:
+    put_clone(tmp_path)
+    for name, settings in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", OWN_DOCUMENTS, flags=re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(settings, encoding="utf-8")
+    commands = commands_of(OWN_DOCUMENTS)
+    assert {words[0] for words, _ in commands} == {"mine", "train", "benchmark", "index", "ask"}
+    printed = run_in_order(commands, tmp_path)
+    assert "27 questions" in printed[0]
+    assert "runs/retriever" in printed[4].replace(str(tmp_path), "")
+    for folder in ("runs/retriever", "runs/ranker"):
+        assert (tmp_path / folder / "README.md").exists()
+
+
+@pytest.mark.parametrize("page", [OWN_DOCUMENTS, (ROOT / "docs/train.md").read_text(encoding="utf-8")])
+def test_rows_of_the_pages_are_rows(page: str) -> None:
+    rows = re.findall(r"^```json\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert [parse_row(json.loads(row)).queries["french"] for row in rows] == ["Qui paie après une fuite ?"]
+
+
+def test_the_readme_is_short_and_begins_with_what_a_newcomer_looks_for() -> None:
+    assert len(README.splitlines()) <= 130
+    top = "\n".join(README.splitlines()[:40])
+    for needed in ("| ", "make demo", "make test", "```python", "print("):
+        assert needed in top
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_file_map_is_the_disk() -> None:
+    named = re.findall(r"^    (\S+/)\s", README[README.index("## File map") :], flags=re.MULTILINE)
+    assert len(named) >= 8
+    assert [path for path in named if not (ROOT / path).is_dir()] == []
+    top = {
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir() and not path.name.startswith((".", "runs", "demo", "dist"))
+    }
+    mapped = {path.split("/")[0] for path in named}
+    assert top - mapped <= {"__pycache__", "build"}

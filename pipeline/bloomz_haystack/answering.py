@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, Self
 
-from haystack import Document, Pipeline
+from haystack import Document, ExtractedAnswer, Pipeline
 
 from bloomz_haystack.indexing.formats.line_ends import rejoined
 from bloomz_haystack.pipelines import ask_pipeline, load_pipeline
@@ -18,6 +18,16 @@ from bloomz_haystack.steps import timed_run
 from bloomz_haystack.store_folder import StoreFolder, store_hold
 
 CACHE_COUNTS = ("hits", "misses", "entries", "bytes", "evictions", "budget")  # of the ranker's prefix cache
+
+
+class AnswerSentence(NamedTuple):
+    """The sentence of a passage that answers: `content[start:end]`; `page` where the passage has page numbers."""
+
+    text: str
+    start: int
+    end: int
+    score: float  # 0 to 1: how near it is to the question
+    page: int | None
 
 
 class FoundPassage(NamedTuple):
@@ -31,6 +41,7 @@ class FoundPassage(NamedTuple):
     score: float
     similarity: float
     meta: dict[str, Any]
+    answer: AnswerSentence | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,9 @@ class Answer:
 
     def as_json(self) -> dict[str, Any]:
         """Return what `bloomz ask --json` prints."""
-        passages = [passage._asdict() for passage in self.passages]
+        passages = [
+            {**passage._asdict(), "answer": passage.answer and passage.answer._asdict()} for passage in self.passages
+        ]
         answer = {"query": self.question, "documents": passages, "seconds": self.seconds}
         return {**answer, "prefix_cache": self.prefix_cache} if self.prefix_cache else answer
 
@@ -161,12 +174,17 @@ class Answerer:
         inputs = self._inputs(question, filters, top_k, candidates, lowest)
         stored: list[int] = []
         around = {self._roles.retriever: partial(self._searching, stored)} if self._hold else {}
-        outputs, seconds = timed_run(self.pipeline, inputs, {self._roles.retriever}, around)
+        outputs, seconds = timed_run(self.pipeline, inputs, {self._roles.retriever, self._roles.ranker}, around)
         found: list[Document] = outputs[self._roles.retriever]["documents"]
         similarity = {document.id: document.score for document in found}
+        marked = outputs.get(self._roles.reader or "", {}).get("answers", ())
+        answers = {answer.document.id: answer for answer in marked if answer.document and answer.document_offset}
         return Answer(
             question,
-            [_passage(document, similarity) for document in outputs[self._roles.ranker]["documents"]],
+            [
+                _passage(document, similarity.get(document.id), answers.get(document.id))
+                for document in outputs[self._roles.ranker]["documents"]
+            ],
             {self._step(name): seconds[name] for name in seconds},
             lowest,
             stored[0] if stored else None,
@@ -218,7 +236,8 @@ class Answerer:
             yield
 
     def _step(self, component: str) -> str:
-        steps = {self._roles.ranker: "rank", self._roles.retriever: "retrieve", self._roles.embedder: "embed"}
+        roles = self._roles
+        steps = {roles.reader: "read", roles.ranker: "rank", roles.retriever: "retrieve", roles.embedder: "embed"}
         return steps.get(component, component)
 
     def close(self) -> None:
@@ -233,6 +252,13 @@ class Answerer:
         self.close()
 
 
-def _passage(document: Document, similarity: dict[str, float | None]) -> FoundPassage:
-    found = similarity.get(document.id) or 0.0
-    return FoundPassage(document.id, document.content or "", document.score or 0.0, found, document.meta)
+def _passage(document: Document, similarity: float | None, answer: ExtractedAnswer | None) -> FoundPassage:
+    content, score = document.content or "", document.score or 0.0
+    return FoundPassage(document.id, content, score, similarity or 0.0, document.meta, _sentence(answer))
+
+
+def _sentence(answer: ExtractedAnswer | None) -> AnswerSentence | None:
+    if answer is None or answer.document_offset is None:
+        return None
+    start, end = answer.document_offset.start, answer.document_offset.end
+    return AnswerSentence(answer.data or "", start, end, answer.score, answer.meta.get("answer_page_number"))

@@ -23,6 +23,7 @@ from bloomz_haystack.settings import (
 )
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder, BloomzTextEmbedder
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
+from haystack_integrations.components.readers.bloomz import BloomzSentenceReader
 from haystack_integrations.components.retrievers.qdrant_edge import (
     QdrantEdgeEmbeddingRetriever,
     QdrantEdgeHybridRetriever,
@@ -74,15 +75,16 @@ def ask_pipeline(
     r"""Build the pipeline that answers a question with ranked passages.
 
     :param store: folder of the store that `index_pipeline` or `bloomz index` made.
-    :param settings: None: the defaults, with the published retriever and ranker; `hybrid` None is False here.
+    :param settings: None: the defaults, with the published retriever and ranker, without answer sentences; `hybrid`
+        None is False here.
     :param embedding_dim: numbers in a vector of that retriever.
     :param progress_bar: show one on stderr while the models load, and when many candidates are ranked.
     :param \**options: fields of `AskSettings`; they win over `settings`.
     :returns: components `embedder` (input `text`), `retriever` and `ranker` (input `query`); give the question to
-        both, and to `retriever` (input `query`) if `hybrid`.
+        both, to `retriever` (input `query`) if `hybrid`, and to `reader` (input `query`) if `sentences`.
     :raises ValueError: if a number is out of range, or the threshold is "auto", which only an `Answerer` knows.
     """
-    settings = replace(settings or AskSettings(ranker=PUBLISHED_RANKER), **options)
+    settings = replace(settings or AskSettings(ranker=PUBLISHED_RANKER, sentences=False), **options)
     if settings.threshold == "auto":
         raise ValueError('threshold "auto" is for Answerer and bloomz ask: give a pipeline a number from 0 to 1')
     embedder = BloomzTextEmbedder(
@@ -107,6 +109,10 @@ def ask_pipeline(
     pipeline.add_component("ranker", ranker)
     pipeline.connect("embedder.embedding", "retriever.query_embedding")
     pipeline.connect("retriever.documents", "ranker.documents")
+    if settings.sentences:
+        reader = BloomzSentenceReader(embedder.model, precision=settings.precision, progress_bar=progress_bar)
+        pipeline.add_component("reader", reader)
+        pipeline.connect("ranker.documents", "reader.documents")
     return pipeline
 
 

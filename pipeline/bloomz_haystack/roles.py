@@ -15,6 +15,7 @@ class Roles:
     retriever: str
     ranker: str
     embedder: str | None  # of the question
+    reader: str | None  # of the answer sentences, after the ranker
     free_inputs: dict[str, set[str]]  # by component: inputs that no other component feeds
 
     def inputs(self, question: str, filters: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
@@ -54,11 +55,14 @@ def find_roles(pipeline: Pipeline) -> Roles:
     """
     free = {name: set(sockets) for name, sockets in pipeline.inputs().items()}
     edges = [(sender, receiver, edge["to_socket"].name) for sender, receiver, edge in pipeline.graph.edges(data=True)]
-    ranked = [(a, b) for a, b, socket in edges if socket == "documents" and "query" in free.get(b, ())]
+    asked = [(a, b) for a, b, socket in edges if socket == "documents" and "query" in free.get(b, ())]
+    given = {name: set(node["output_sockets"]) for name, node in pipeline.graph.nodes(data=True)}
+    ranked = [(sender, receiver) for sender, receiver in asked if "documents" in given[receiver]]
     if not ranked:
         raise ValueError("the pipeline has no ranker: no component takes both `documents` of another one and a `query`")
     retriever, ranker = ranked[-1]
     if not any(set(QUESTION_INPUTS) & sockets for sockets in free.values()):
         raise ValueError("the pipeline takes no question: no component has a free input `text` or `query`")
     embedder = next((sender for sender, receiver, _ in edges if receiver == retriever), None)
-    return Roles(retriever, ranker, embedder, free)
+    reader = next((b for a, b in asked if a == ranker and "answers" in given[b]), None)
+    return Roles(retriever, ranker, embedder, reader, free)

@@ -55,6 +55,7 @@ class AskSettings:
     prefix_cache: int | str | None = None  # memory for cached passage states, e.g. "2GB"; None: no cache
     prefix_cache_folder: str | Path | None = None  # keep them on disk, for later processes too
     precision: Literal["int8"] | None = None  # 8-bit linears in both models, on a CPU; None: the device's own dtype
+    sentences: bool = True  # mark in each passage the sentence that answers
     score_prior: float | None = None  # weight of the retriever's similarity; None: as the ranker's config.json says
     wait: float = 30.0  # seconds to wait while another process holds the store
 

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from bloomz_haystack.answering import Answer, FoundPassage
+from bloomz_haystack.answering import Answer, AnswerSentence, FoundPassage
 from bloomz_haystack.cli import answer_table as answers
 from bloomz_haystack.cli import console as drawing
 from bloomz_haystack.cli import main as cli
@@ -568,3 +568,41 @@ def test_ask_on_a_terminal(store: Path, tiny_ranker: Path) -> None:
     assert max(map(cell_len, shown.splitlines())) <= 40
     assert "The Eiffel tower stands in Paris." in shown
     assert r"\x1b[2J" in shown
+
+
+def drawn_text(content: str, sentence: str | None, title: str = "") -> tuple[str, str]:
+    """Return the text of a passage as a terminal shows it, and the part of it that is bold."""
+    start = content.index(sentence) if sentence else 0
+    answer = AnswerSentence(sentence, start, start + len(sentence), 0.5, None) if sentence else None
+    text = answers._text(FoundPassage("1", content, 0.9, 0.8, {"title": title}, answer))
+    return text.plain, "".join(text.plain[span.start : span.end] for span in text.spans)
+
+
+def test_the_sentence_that_answers_is_bold() -> None:
+    assert drawn_text("Il pleut.\n  La piscine ferme.\nOui.", "La piscine ferme.") == (
+        "Il pleut. La piscine ferme. Oui.",
+        "La piscine ferme.",
+    )
+    assert drawn_text("The pool is closed. Yes.", "The pool is closed.")[1] == "The pool is closed."
+    assert drawn_text("Horaires\nLa piscine ferme.", "La piscine ferme.", title="Horaires")[0] == "La piscine ferme."
+    assert drawn_text("La piscine ferme.", None) == ("La piscine ferme.", "")
+
+
+@pytest.mark.parametrize("before", [0, 30, 3000])
+@pytest.mark.parametrize("after", [0, 30, 3000])
+def test_a_long_passage_is_shortened_around_that_sentence(before: int, after: int) -> None:
+    text, bold = drawn_text("avant " * before + "La piscine ferme." + " after" * after, "La piscine ferme.")
+    assert bold == "La piscine ferme."
+    assert len(text) <= answers.LONGEST_TEXT
+    assert text.startswith("…") == (before == 3000)
+    assert text.endswith("…") == (after == 3000)
+    if max(before, after) == 3000:
+        assert len(text) > answers.LONGEST_TEXT - 20
+    text, bold = drawn_text("mot " * 1000, "mot " * 999)
+    assert len(text) <= answers.LONGEST_TEXT
+    assert text == bold
+    assert text.endswith("mot…")
+
+
+def test_an_escape_in_that_sentence_is_printed() -> None:
+    assert drawn_text("a \x1b[31mrouge. b", "\x1b[31mrouge.")[1] == r"\x1b[31mrouge."

@@ -88,7 +88,7 @@ def _drawn_passage(passage: FoundPassage, similarity: str, room: int) -> Text:
     figures = f"probability {passage.score:.3f} · {similarity} {passage.similarity:.3f}"
     lines = [Text(title, style="bold")] if title else []
     lines += [Text(source, style="cyan" if title else "bold cyan"), Text(figures, style="dim")]
-    lines.append(Text(_shortened(passage)))
+    lines.append(_text(passage))
     if copies := [shortened_path(place, room - 2) for place in _copies(passage)]:
         lines.append(Text("also in:", style="dim"))
         lines += [Text(f"  {place}", style="cyan") for place in copies]
@@ -126,10 +126,34 @@ def _copies(passage: FoundPassage) -> list[str]:
     return [place for place in dict.fromkeys(places) if place != source_of(passage.meta, passage.id)]
 
 
-def _shortened(passage: FoundPassage) -> str:
-    first, _, rest = passage.content.partition("\n")
-    repeated = rest and first.strip() == passage.meta.get("title")  # it stands in the heading already
-    flat = " ".join((rest if repeated else passage.content).split())
-    if len(flat) > LONGEST_TEXT:
-        flat = flat[: LONGEST_TEXT - 1].rsplit(" ", 1)[0] + "…"
-    return printable(flat)
+def _text(passage: FoundPassage) -> Text:
+    """The passage on one line, shortened around the sentence that answers, which is bold."""
+    content, start = passage.content, 0
+    first, _, rest = content.partition("\n")
+    if rest and first.strip() == passage.meta.get("title"):  # it stands in the heading already
+        start = len(first)
+    answer = passage.answer if passage.answer and passage.answer.start >= start else None
+    parts = (answer.start, answer.end) if answer else (start, start)
+    before, sentence, after = (_flat(content[a:b]) for a, b in ((start, parts[0]), parts, (parts[1], len(content))))
+    room = max(LONGEST_TEXT - len(sentence), 0)
+    if len(before) > room // 2 and len(before) + len(after) > room:
+        before = _cut(before, max(room // 2, room - len(after)), keep_end=True)
+    shown = Text(before.lstrip())
+    shown.append(_cut(sentence, LONGEST_TEXT), style="bold")
+    if room:
+        shown.append(_cut(after if shown else after.lstrip(), room - len(before)).rstrip())
+    return shown
+
+
+def _flat(text: str) -> str:
+    """One line of printable text; white space at its ends stays, as one space."""
+    return printable(" ".join(f"|{text}|".split())[1:-1])
+
+
+def _cut(text: str, longest: int, *, keep_end: bool = False) -> str:
+    """The beginning, or the end, of a text, cut between words, with an ellipsis."""
+    if len(text) <= longest:
+        return text
+    if keep_end:
+        return "… " + text[len(text) - max(longest, 0) :].partition(" ")[2] if longest else "… "
+    return text[: max(longest - 1, 0)].rpartition(" ")[0] + "…"

@@ -83,7 +83,7 @@ def test_there_are_blocks_to_run() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     blocks = PYTHON.findall(page.read_text(encoding="utf-8"))
     marked = "\n".join(f"{code}\nprint({END!r}, flush=True)" for code, _ in blocks)
@@ -94,7 +94,7 @@ def test_python_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_shell_commands_run_in_order(page: Path, tmp_path: Path) -> None:
     put_clone(tmp_path)
     if commands := commands_of(page.read_text(encoding="utf-8")):
@@ -156,7 +156,7 @@ def test_the_readme_is_short_and_begins_with_what_a_newcomer_looks_for() -> None
         assert needed in top
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []

@@ -228,7 +228,7 @@ def test_answer_is_that_of_the_pipeline(
     assert [(passage.id, passage.score, passage.similarity) for passage in answer.passages] == expected
     assert len(expected) == 3
     assert all(score != cosine for _, score, cosine in expected)
-    assert set(answer.seconds) == {"embed", "retrieve", "rank"}
+    assert set(answer.seconds) == {"embed", "retrieve", "rank", "read"}
     assert all(seconds > 0 for seconds in answer.seconds.values())
 
 

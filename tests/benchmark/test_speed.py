@@ -21,8 +21,8 @@ from bloomz_haystack.benchmark.speed import onnx as speed_onnx
 from bloomz_haystack.benchmark.speed import rerank as speed_rerank
 from bloomz_haystack.benchmark.speed import retrieve as speed_retrieve
 from bloomz_haystack.benchmark.speed import sections as speed_sections
-from bloomz_haystack.benchmark.speed.harness import Measured, Missing, Section, Way, measure_section, ratios
-from bloomz_haystack.benchmark.speed.limits import Probes, Rates, Work, bloom_work, least_seconds
+from bloomz_haystack.benchmark.speed.harness import Measured, Missing, Section, Way, measure_section, ratios, timed
+from bloomz_haystack.benchmark.speed.limits import Probes, Rates, Work, bloom_work, least_seconds, make_probes
 from bloomz_haystack.benchmark.speed.memory import run_measuring_memory
 from bloomz_haystack.benchmark.speed.random_bloom import SHAPES, save_random_bloom, settings_for, switch_off_shortcut
 from bloomz_haystack.benchmark.speed.random_texts import draw_lengths, random_texts
@@ -72,6 +72,16 @@ def section(*ways: Way) -> Section:
 
 def measure(clock: FakeClock, *ways: Way, rounds: int = 3) -> Measured:
     return measure_section(section(*ways), probes(clock), rounds, CPU, clock=clock)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_the_probes_of_a_gpu_measure_work_and_not_how_long_it_takes_to_begin() -> None:
+    device = torch.device("cuda")
+    half, whole = (make_probes(1024, device, torch.bfloat16, rows) for rows in (2**15, 2**16))
+    seconds = [min(timed(each.product, device) for _ in range(10)) for each in (half, whole)]
+    assert whole.product_work == 2 * half.product_work
+    assert seconds[1] > 1.6 * seconds[0]
 
 
 # ---------------------------------------------------------------- rounds, medians, ratios

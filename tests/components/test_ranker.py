@@ -21,7 +21,7 @@ from bloomz_haystack.benchmark.run.second_stage import rerank_passages
 from bloomz_haystack.benchmark.systems.cross_encoders import open_cross_encoder
 from bloomz_haystack.benchmark.systems.systems import choose_ranker
 from haystack_integrations.common.bloomz.checkpoint import CheckpointError, open_checkpoint
-from haystack_integrations.common.bloomz.scorer import Scorer, with_score_prior
+from haystack_integrations.common.bloomz.scorer import Scorer, probabilities, with_score_prior, with_score_share
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
 
 SMALL_SQUAD = Path(__file__).parents[2] / "notebooks" / "small-squad"
@@ -166,6 +166,43 @@ def test_the_model_itself_says_how_much_the_scores_count(
         BloomzRanker(str(told), device=CPU, model_kwargs={"dtype": "float32"}).warm_up()
 
 
+def test_shares_are_the_softmax_over_the_candidates_and_none_of_them() -> None:
+    odds = np.random.default_rng(0).normal(scale=6.0, size=(4, 50)).astype(np.float32)
+    weights = np.exp(odds.astype(np.float64))
+    shared = with_score_share(odds)
+    np.testing.assert_allclose(probabilities(shared), weights / (1 + weights.sum(1, keepdims=True)), atol=1e-6)
+    np.testing.assert_array_equal(shared.argsort(), odds.argsort())
+    assert shared.dtype == np.float32
+    assert with_score_share(np.array([1.5], dtype=np.float32)).tolist() == [1.5]  # alone: as it is
+    assert with_score_share(odds[0, :0]).tolist() == []
+    far = with_score_share(np.array([90.0, 40.0], dtype=np.float32))  # no difference of large sums
+    np.testing.assert_allclose(far, [50.0, -50.0], atol=1e-4)
+    two_bad = probabilities(with_score_share(np.array([-4.0, -4.0], dtype=np.float32)))
+    np.testing.assert_allclose(two_bad, np.exp(-4.0) / (1 + 2 * np.exp(-4.0)), atol=1e-6)
+
+
+def test_the_model_itself_says_that_its_scores_are_shares(
+    make_bloom: MakeBloom, edit_config: Callable[..., None], tmp_path: Path
+) -> None:
+    folder = make_bloom(ranker=True, seed=1)
+    told = tmp_path / "told"
+    shutil.copytree(folder, told)
+    edit_config(told, score_share=True)
+    plain = BloomzRanker(str(folder), device=CPU, scale_score=False)
+    alone = scores_of(plain.run(query=QUESTION, documents=documents()))
+    found = BloomzRanker(str(told), device=CPU).run(query=QUESTION, documents=documents())
+    weights = {text: np.exp(odds) for text, odds in alone.items()}
+    for text, share in scores_of(found).items():
+        assert share == pytest.approx(weights[text] / (1 + sum(weights.values())), abs=1e-5)
+    assert [document.content for document in found["documents"]] == sorted(alone, key=lambda text: -alone[text])
+    copies = [replace(documents()[0], id=f"copy {n}") for n in range(3)]
+    again = BloomzRanker(str(told), device=CPU).run(query=QUESTION, documents=[*copies, *documents()])
+    assert scores_of(again) == pytest.approx(scores_of(found), abs=1e-5)  # copies are no rivals
+    edit_config(told, score_share="yes")
+    with pytest.raises(CheckpointError, match=r"score_share in config.json must be true or false, but got 'yes'"):
+        BloomzRanker(str(told), device=CPU, model_kwargs={"dtype": "float32"}).warm_up()
+
+
 @pytest.mark.parametrize("score", [None, float("nan"), float("inf"), -float("inf")])
 def test_a_score_prior_needs_the_scores_of_a_retriever(tiny_ranker: Path, score: float | None) -> None:
     prior = BloomzRanker(str(tiny_ranker), device=CPU, score_prior=2.0)
@@ -178,17 +215,23 @@ def test_a_score_prior_needs_the_scores_of_a_retriever(tiny_ranker: Path, score:
     assert len(without.run(query=QUESTION, documents=found)["documents"]) == 7
 
 
-def test_the_benchmark_ranks_with_the_same_prior(tiny_ranker: Path) -> None:
+@pytest.mark.parametrize("share", [False, True])
+def test_the_benchmark_ranks_with_the_same_prior_and_share(
+    tiny_ranker: Path, edit_config: Callable[..., None], tmp_path: Path, share: bool
+) -> None:
+    folder = tmp_path / "ranker"
+    shutil.copytree(tiny_ranker, folder)
+    edit_config(folder, score_share=share)
     corpus = read_corpus("squad", SMALL_SQUAD, "fr", "en")
     questions = corpus.questions[:4]
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((len(corpus.passages), 8)).astype(np.float32)
     first = rank_vectors(vectors[:4], vectors, [question.gold for question in questions], "cosine", 5)
     first.candidate_scores[3, 2:] = -np.inf  # not found, as by BM25
-    entry = choose_ranker(str(tiny_ranker), {}, {"score_prior": 2.0})
+    entry = choose_ranker(str(folder), {}, {"score_prior": 2.0})
     encoder = open_cross_encoder(entry, device="cpu")
     second = rerank_passages(encoder, first, corpus, questions, 5, Quiet())
-    prior = BloomzRanker(str(tiny_ranker), device=CPU, score_prior=2.0, scale_score=False)
+    prior = BloomzRanker(str(folder), device=CPU, score_prior=2.0, scale_score=False)
     for question, before, carried, after, scores in zip(
         questions,
         first.candidates,

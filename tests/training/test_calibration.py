@@ -99,12 +99,12 @@ def test_a_run_that_calibrates_saves_the_same_ranker_with_other_odds(tmp_path: P
         return safetensors.torch.load_file(tmp_path / name / "model.safetensors")
 
     plain, scaled = trained("plain"), trained("scaled", calibration="fit")
-    given = trained("given", calibration=[0.5, -0.25], score_prior=1.5)
+    given = trained("given", calibration=[0.5, -0.25], score_prior=1.5, score_share=True)
     assert torch.allclose(given["score.weight"].double(), 0.5 * plain["score.weight"].double(), rtol=2e-3, atol=1e-6)
     names = ("plain", "scaled", "given")
     configs = {name: json.loads((tmp_path / name / "config.json").read_text()) for name in names}
     assert [configs[name].get("score_threshold") for name in names] == [None, 0.5, 0.5]
-    assert configs["given"]["score_prior"] == 1.5
+    assert (configs["given"]["score_prior"], configs["given"]["score_share"]) == (1.5, True)
     assert configs["plain"]["score_prior"] == AutoConfig.from_pretrained(BUNDLED_FOLDER / BUNDLED_RANKER).score_prior
     found = json.loads((tmp_path / "scaled" / "training.json").read_text(encoding="utf-8"))["validation"]
     scale, shift = (found[key] for key in KEYS)

@@ -21,7 +21,9 @@ from bloomz_haystack.training.objectives.listwise import Grids, ListwiseObjectiv
 from bloomz_haystack.training.objectives.losses import listwise_cross_entropy
 from bloomz_haystack.training.objectives.shared_prefix import SharedPassage, shared_states
 from bloomz_haystack.training.tiny import negatives
+from bloomz_haystack.training.tiny.bag import TokenBag
 from bloomz_haystack.training.tiny.bm25 import K1, B, TokenBm25
+from bloomz_haystack.training.tiny.hybrid_prior import VECTOR_SHARE, WORD_SHARE, HybridPrior
 from bloomz_haystack.training.tiny.new_ranker import new_ranker
 from haystack_integrations.common.bloomz.forward import last_hidden_states
 from haystack_integrations.common.bloomz.packing import pack
@@ -97,17 +99,18 @@ def row(number: int, near: Sequence[int] = (), *, parallel: bool = False) -> Tok
 
 
 def objective(rows: Sequence[TokenRow], shuffled_words: float = 0.0, **data: Any) -> ListwiseObjective:  # noqa: ANN401
-    """Return an objective over rows, of grids of 4."""
+    """Return an objective over rows, of grids of 4; `prior` may be among the settings of the data."""
+    prior = data.pop("prior", None)
     shape = {"vocab_size": 300, "hidden_size": 32, "n_layer": 3, "n_head": 2}
     log_idf = np.linspace(-1.0, 1.0, 300)
     model = new_ranker(shape, torch.randn(300, 32), log_idf, (1, 2), seed=0)
     config = TrainConfig(
         data=DataConfig(max_length=40, **data),
-        loss=LossConfig(grid=4, shuffled_words=shuffled_words),
+        loss=LossConfig(grid=4, shuffled_words=shuffled_words, prior=6.0 if prior else 0.0),
         run=RunConfig(batch_size=32, seed=0),
     )
     sampler = RowSampler([TokenRows(Source("made up"), list(rows))], np.zeros(300, dtype=bool), config.data, 0)
-    return ListwiseObjective(model, sampler, rows, rows, SpecialTokens([1], [2], []), config)
+    return ListwiseObjective(model, sampler, rows, rows, SpecialTokens([1], [2], []), config, prior)
 
 
 def test_a_grid_asks_all_its_questions_of_all_its_contexts_in_one_pair_of_languages() -> None:
@@ -153,12 +156,69 @@ def test_a_sentence_stands_among_others_of_its_language() -> None:
 def test_the_loss_of_a_grid_leaves_other_copies_of_the_right_passage_out() -> None:
     learner = objective([row(number) for number in range(8)])
     outputs = torch.zeros(4, 8)
-    batch = Grids([], np.array([[0, 1, 2, 0]]))
+    batch = Grids([], np.array([[0, 1, 2, 0]]), np.array([False]))
     outputs[3, 1] = 50.0  # passage 3, a copy of passage 0, looks very relevant to question 0
     wanted = (2 * math.log(3) + 2 * math.log(4)) / 4 + math.log(2)
     assert float(learner.loss(outputs, batch)) == pytest.approx(wanted)
     outputs[2, 1] = 50.0  # a true negative
     assert float(learner.loss(outputs, batch)) > 10
+
+
+def hybrid_prior(passages: Sequence[TokenIds]) -> HybridPrior:
+    """Make the prior of a random bag."""
+    bag = TokenBag({"vocab_size": 300, "hidden_size": 64, "n_layer": 2, "n_head": 1}, np.zeros(300), seed=0)
+    return HybridPrior(bag, passages, 300)
+
+
+def test_the_prior_is_what_a_hybrid_search_says_of_a_grid() -> None:
+    rng = np.random.default_rng(0)
+    passages, asked = texts(rng, 6, 20), texts(rng, 6, 5)
+    prior = hybrid_prior(passages)
+    plain, exchanged = (
+        prior.shortfall(asked, passages, 3, torch.tensor([each, each])).numpy() for each in (False, True)
+    )
+    assert plain.shape == (2, 3, 3)
+    vectors = [prior._bag([ids])[0].numpy() for ids in (*asked, *passages)]
+    centred = [each - each.mean() for each in vectors]
+    unit = [each / np.linalg.norm(each) for each in centred]
+    lengths = np.array([len(ids) for ids in passages])
+    frequency = np.array([sum(token in ids for ids in passages) for token in range(300)])
+    idf = np.log(1 + (6 - frequency + 0.5) / (frequency + 0.5))
+    for question, ids in enumerate(asked):
+        grid, kinds = range(3 * (question // 3), 3 * (question // 3) + 3), np.unique(ids)
+        words = []
+        for place in grid:
+            counts = np.array([(passages[place] == token).sum() for token in kinds])
+            norm = K1 * (1 - B + B * lengths[place] / lengths.mean())
+            words.append(float((idf[kinds] * counts * (K1 + 1) / (counts + norm)).sum()))
+        held = np.isin(kinds, passages[grid[int(np.argmax(words))]])
+        covered = float(idf[kinds][held].sum() / idf[kinds].sum())
+        by_words = covered * np.array(words) / max(*words, 1e-6)
+        cosines = np.array([max(float(unit[question] @ unit[6 + place]), 0.0) for place in grid])
+        fused = WORD_SHARE * by_words + VECTOR_SHARE * cosines
+        np.testing.assert_allclose(plain[question // 3, question % 3], 1 - fused / max(*fused, 1e-6), atol=1e-4)
+        alone = by_words / max(*by_words, 1e-6)  # words that are exchanged have no vectors
+        np.testing.assert_allclose(exchanged[question // 3, question % 3], 1 - alone, atol=1e-4)
+
+
+def test_half_of_the_listwise_loss_stands_beside_the_prior() -> None:
+    rows = [row(number, [(number + 1) % 20, (number + 2) % 20, (number + 3) % 20]) for number in range(20)]
+    prior = hybrid_prior([ids for each in rows for ids in each.positives.values()])
+    alone, beside = objective(rows), objective(rows, prior=prior)
+    batch = beside.batch(1)
+    outputs = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    asked = [question for text in batch.texts[::4] for question in text.questions]
+    passages = [text.passage[1:-1] for text in batch.texts]
+    shortfall = prior.shortfall(asked, passages, 4, torch.tensor([False, False]))
+    odds = outputs.view(2, 4, 4, 2).transpose(1, 2)
+    odds = odds[..., 1] - odds[..., 0]
+    known = torch.ones(2, 4, 4, dtype=torch.bool)
+    plain, mixed = listwise_cross_entropy(odds, known), listwise_cross_entropy(odds - 6.0 * shortfall, known)
+    assert abs(float(plain - mixed)) > 0.05
+    wanted = float(alone.loss(outputs, batch)) + float(mixed - plain) / 2
+    assert float(beside.loss(outputs, batch)) == pytest.approx(wanted, abs=1e-5)
+    with torch.no_grad():
+        assert beside.validate(beside.compute) != alone.validate(alone.compute)
 
 
 def test_training_by_grids_learns_and_validates() -> None:

@@ -72,6 +72,7 @@ class LossConfig:
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.07  # retriever: initial, then learned
     negatives_per_positive: PositiveNumber = 3  # ranker: drawn from a row's negatives
     grid: WholeNumber = 0  # ranker: n > 1 scores the questions of n neighbouring rows against the passages of all n
+    prior: Amount = 0.0  # ranker, grids: weight of a hybrid search's scores beside the log-odds (tiny/hybrid_prior.py)
     shuffled_words: Share = 0.0  # ranker: share of one-language grids whose words are exchanged (word_exchange.py)
 
 
@@ -99,6 +100,7 @@ class RunConfig:
     start_share: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the initial weights in those saved (arXiv 2109.01903)
     calibration: Literal["fit"] | tuple[float, ...] = ()  # ranker: "fit", or scale and shift of the log-odds
     score_prior: Amount = 0.0  # ranker: written into config.json; how much BloomzRanker counts the retriever's scores
+    score_share: bool = False  # ranker: written there too; its scores are shares among the passages ranked together
     weights: Literal["float16", "float8_e4m3fn"] = "float16"  # dtype of the saved matrices
     save_every: PositiveNumber = 500  # steps between validations and saves
     tensorboard: bool = True

@@ -14,12 +14,14 @@ from transformers import BloomForSequenceClassification, BloomModel, PreTrainedT
 
 from bloomz_haystack.training.base import load_body, load_ranker, load_tokenizer, prepare_layers
 from bloomz_haystack.training.config import TrainConfig
+from bloomz_haystack.training.data.rows import TokenRow
 from bloomz_haystack.training.data.sources import TextRows, TokenRows, texts_of
 from bloomz_haystack.training.data.templates import text_template
 from bloomz_haystack.training.objectives.grad_cache import Compute
 from bloomz_haystack.training.objectives.retriever import text_vectors
 from bloomz_haystack.training.team import Team
 from bloomz_haystack.training.tiny.bag import TokenBag
+from bloomz_haystack.training.tiny.hybrid_prior import HybridPrior
 from bloomz_haystack.training.tiny.negatives import add_negatives
 from bloomz_haystack.training.tiny.new_ranker import log_idf, new_ranker
 from bloomz_haystack.training.tiny.tokenizer import mark_pairs, train_tokenizer
@@ -128,6 +130,22 @@ def with_negatives(rows: TokenRows, config: TrainConfig, team: Team) -> TokenRow
             )
         rows = add_negatives(rows, config.model.retriever, config, team)
     return replace(rows, train=[row for row in rows.train if row.negatives])
+
+
+def hybrid_prior(rows: Sequence[TokenRow], config: TrainConfig, vocabulary: int, team: Team) -> HybridPrior:
+    """Return what a hybrid search would say of passages, by the bag of the retriever and by BM25.
+
+    :param rows: with token ids, whose passages say how rare a token is.
+    :param config: names the retriever.
+    :param vocabulary: V.
+    :param team: gives the device.
+    :returns: the prior beside a ranker's log-odds.
+    :raises ValueError: if no retriever is named, or it is no bag.
+    """
+    if not config.model.retriever:
+        raise ValueError("loss.prior needs the scores of a retriever: name it under 'model.retriever'")
+    bag = TokenBag.of(load_body(config.model.retriever)).to(team.device)
+    return HybridPrior(bag, (ids for row in rows for ids in row.positives.values()), vocabulary)
 
 
 def _new_bag(config: TrainConfig, sources: Sequence[TokenRows], vocabulary: int) -> TokenBag:

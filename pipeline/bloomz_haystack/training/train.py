@@ -22,6 +22,7 @@ from bloomz_haystack.training.data.sources import TextRows, TokenRows, read_rows
 from bloomz_haystack.training.data.templates import pair_template, word_starts
 from bloomz_haystack.training.data.token_rows import tokenize_rows
 from bloomz_haystack.training.model import (
+    hybrid_prior,
     ranker_model,
     ranker_tokenizer,
     retriever_model,
@@ -121,12 +122,15 @@ def prepare_ranker(config: TrainConfig, team: Team) -> PreparedRun:
     vars(model.config).pop("score_threshold", None)  # of the base: its scores move now
     if config.run.score_prior:
         model.config.score_prior = config.run.score_prior
+    if config.run.score_share:
+        model.config.score_share = True
     sampler = RowSampler(sources, word_starts(tokenizer), config.data, config.run.seed)
     held_out = [row for row in _held_out(sources, tokenizer, config) if row.negatives]
     template = pair_template(tokenizer)
     if config.loss.grid:
         rows = [row for each in sources for row in each.train]
-        objective: Objective = ListwiseObjective(model, sampler, rows, held_out, template, config)
+        prior = hybrid_prior(rows, config, len(tokenizer), team) if config.loss.prior else None
+        objective: Objective = ListwiseObjective(model, sampler, rows, held_out, template, config, prior)
     else:
         objective = RankerObjective(model, sampler, held_out, template, config)
     return PreparedRun("ranker", objective, lambda: model, tokenizer, sources)

@@ -59,6 +59,7 @@ class Scorer:
                 f"the classification head of {checkpoint.name!r} is not finite: its weights are broken"
             )
         self.score_prior = score_prior_of(checkpoint.model.config)
+        self.score_share = score_share_of(checkpoint.model.config)
         self._pad_token = checkpoint.model.config.pad_token_id
         self.prefixes = PrefixBatches(checkpoint, batch_tokens, prefix_settings) if prefix_settings else None
 
@@ -165,6 +166,19 @@ def score_prior_of(config: Any) -> float:  # noqa: ANN401
     return float(weight)
 
 
+def score_share_of(config: Any) -> bool:  # noqa: ANN401
+    """Return whether a ranker's probabilities are shares among the candidates, as its configuration says.
+
+    :param config: of the checkpoint; `score_share` in it.
+    :returns: False where nothing is said, as by the published rerankers.
+    :raises CheckpointError: if it is neither true nor false.
+    """
+    told = getattr(config, "score_share", None)
+    if told is not None and not isinstance(told, bool):
+        raise CheckpointError(f"score_share in config.json must be true or false, but got {told!r}")
+    return bool(told)
+
+
 def with_score_prior(log_odds: Vectors, scores: npt.NDArray[np.floating], weight: float) -> Vectors:
     """Lower log-odds by weight * (1 - score / best), a score below 0 counting as 0: the first stage is the prior.
 
@@ -184,6 +198,28 @@ def with_score_prior(log_odds: Vectors, scores: npt.NDArray[np.floating], weight
     best = exact.max(-1, keepdims=True, initial=0.0)  # (..., 1), 0 where none is above it
     shortfall = 1 - np.divide(exact, best, out=np.ones_like(exact), where=best > 0)
     return log_odds - (weight * shortfall).astype(np.float32)
+
+
+def with_score_share(log_odds: Vectors) -> Vectors:
+    """Return log-odds of the softmax over the candidates and "none of them", whose own log-odds are 0.
+
+    One candidate keeps its log-odds, bad ones among bad ones nearly theirs, and no rank changes; what falls is the best
+    of several that are about as good. The probabilities of a list sum to less than 1.
+
+    :param log_odds: (..., K) float32, of the candidates of a question.
+    :returns: (..., K) float32: each lowered by log(1 + sum of exp of the others).
+    Source: measured in ``benchmark/RESULTS.md``.
+
+    >>> probabilities(with_score_share(np.array([0.0, 0.0], dtype=np.float32))).round(3).tolist()
+    [0.333, 0.333]
+    """
+    exact = log_odds.astype(np.float64)
+    none = np.zeros_like(exact[..., :1])
+    # Sums from either side, each without its own: no difference of large numbers.
+    before = np.logaddexp.accumulate(np.concatenate([none, exact], axis=-1), axis=-1)[..., :-1]
+    after = np.logaddexp.accumulate(exact[..., :0:-1], axis=-1)[..., ::-1]
+    after = np.concatenate([after, np.full_like(none, -np.inf)], axis=-1)[..., : exact.shape[-1]]
+    return (exact - np.logaddexp(before, after)).astype(np.float32)
 
 
 def probabilities(log_odds: Vectors) -> npt.NDArray[np.float64]:

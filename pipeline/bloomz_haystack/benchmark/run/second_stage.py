@@ -12,7 +12,7 @@ from bloomz_haystack.benchmark.corpora.corpora import Corpus, Question
 from bloomz_haystack.benchmark.run.first_stage import Watcher
 from bloomz_haystack.benchmark.run.ranking import Ranking, rerank
 from bloomz_haystack.benchmark.systems.cross_encoders import CrossEncoder
-from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior
+from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior, with_score_share
 
 
 class Reranked(NamedTuple):
@@ -48,6 +48,7 @@ def rerank_passages(
     alone = np.array(ranker.log_odds([question.text for question in questions], passages, done))
     scores = ranking.candidate_scores[:, :candidates]
     odds = with_score_prior(alone, np.where(np.isneginf(scores), 0, scores), ranker.score_prior)
+    odds = with_score_share(odds) if ranker.score_share else odds
     gold = np.array([question.gold for question in questions])
     at_gold: npt.NDArray[np.bool_] = np.equal(seen, gold[:, None])
     own = probabilities(odds)[np.arange(len(gold)), at_gold.argmax(1)]

@@ -24,7 +24,7 @@ from haystack_integrations.common.bloomz.checkpoint import (
     close_checkpoint,
     positive_label,
 )
-from haystack_integrations.common.bloomz.scorer import score_prior_of
+from haystack_integrations.common.bloomz.scorer import score_prior_of, score_share_of
 
 Pairs = Sequence[tuple[str, str]]  # (passage, question), whatever order the model reads them in
 NO_LIMIT = 2**20  # a tokenizer without a limit of its own says 10^30
@@ -50,6 +50,11 @@ class CrossEncoder(ABC):
         if self.ranker.score_prior is not None:
             return self.ranker.score_prior
         return score_prior_of(SimpleNamespace(**self.files.config))
+
+    @property
+    def score_share(self) -> bool:
+        """Whether probabilities are shares among the candidates: as the model's own configuration says."""
+        return score_share_of(SimpleNamespace(**self.files.config))
 
     def log_odds(
         self,

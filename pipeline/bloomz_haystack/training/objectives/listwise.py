@@ -5,7 +5,7 @@ every passage is computed once (`shared_prefix`): five times the pairs of `Ranke
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +31,22 @@ VALIDATION_GRIDS = 32
 class Grids(NamedTuple):
     """G grids: G x n passages, each with the n questions of its grid, question i answered by passage i.
 
-    `groups` (G, n) int64: passages of the same group hold the same text.
+    `groups` (G, n) int64: passages of the same group hold the same text. `exchanged` (G,): grids whose words are
+    exchanged.
     """
 
     texts: list[SharedPassage]
     groups: npt.NDArray[np.int64]
+    exchanged: npt.NDArray[np.bool_]
+
+
+class Prior(Protocol):
+    """What stands beside the log-odds of a grid, as a retriever's scores do beside a ranker's."""
+
+    def shortfall(
+        self, questions: Sequence[TokenIds], passages: Sequence[TokenIds], size: int, exchanged: torch.Tensor
+    ) -> torch.Tensor:
+        """Return (G, n, n) how far each similarity is below the best of its question, as a share of it."""
 
 
 class ListwiseObjective:
@@ -49,6 +60,7 @@ class ListwiseObjective:
         held_out: Sequence[TokenRow],
         template: SpecialTokens,
         config: TrainConfig,
+        prior: Prior | None = None,
     ) -> None:
         """Store the parts and draw the grids to measure on.
 
@@ -58,11 +70,12 @@ class ListwiseObjective:
         :param held_out: rows to measure on, which have negatives.
         :param template: special tokens around passage and question.
         :param config: of the run.
+        :param prior: counts in half of the listwise loss and in validation, with weight `loss.prior`; None: nothing.
         """
         self.model = model
         self.extra: list[nn.Parameter] = []
         self.width = 2 * config.loss.grid
-        self._sampler, self._template, self._config = sampler, template, config
+        self._sampler, self._template, self._config, self._prior = sampler, template, config, prior
         self._near = Neighbours(rows)
         self._sentences = [row for row in rows if row.parallel]
         passages = [ids for row in rows for ids in row.positives.values()] if config.loss.shuffled_words else []
@@ -103,7 +116,11 @@ class ListwiseObjective:
         own = torch.eye(logits.shape[1], dtype=torch.bool, device=outputs.device)
         known = ~(groups[:, :, None] == groups[:, None, :]) | own  # another row's copy of the right text: no negative
         labels = own.expand(known.shape)[known].long()
-        return listwise_cross_entropy(_log_odds(logits), known) + pair_cross_entropy(logits[known], labels)
+        log_odds = _log_odds(logits)
+        listwise = listwise_cross_entropy(log_odds, known)
+        if self._prior:
+            listwise = (listwise + listwise_cross_entropy(self._with_prior(log_odds, batch), known)) / 2
+        return listwise + pair_cross_entropy(logits[known], labels)
 
     def after_step(self) -> None:
         """Do nothing: no parameter has a bound."""
@@ -123,10 +140,21 @@ class ListwiseObjective:
         """
         if not self._held_out.texts:
             return {}
-        odds = _log_odds(self._by_question(compute(self._held_out.texts)))  # (G, n, n)
+        alone = _log_odds(self._by_question(compute(self._held_out.texts)))  # (G, n, n)
+        odds = self._with_prior(alone, self._held_out)
         ranks = worst_ranks(odds, odds.diagonal(dim1=1, dim2=2))
         first = odds.amax(-1)
         return ranking_figures(ranks.flatten().cpu().numpy(), first.flatten().cpu().numpy(), self._config)
+
+    def _with_prior(self, log_odds: torch.Tensor, batch: Grids) -> torch.Tensor:
+        if not self._prior:
+            return log_odds
+        before, between, after = map(len, self._template)
+        size = self._config.loss.grid
+        passages = [text.passage[before : len(text.passage) - between] for text in batch.texts]
+        questions = [ids[: len(ids) - after] for text in batch.texts[::size] for ids in text.questions]
+        exchanged = torch.from_numpy(batch.exchanged).to(log_odds.device)
+        return log_odds - self._config.loss.prior * self._prior.shortfall(questions, passages, size, exchanged)
 
     def _by_question(self, outputs: torch.Tensor) -> torch.Tensor:
         size = self._config.loss.grid
@@ -137,22 +165,28 @@ class ListwiseObjective:
         every = [near.fill(pair, self._config.loss.grid, rng) for pair in zip(seeds[::2], seeds[1::2], strict=False)]
         full = [rows for rows in every if len(rows) == self._config.loss.grid]
         groups = np.asarray([[row.group for row in rows] for rows in full], dtype=np.int64)
-        return Grids([text for rows in full for text in self._asked(rows, rng)], groups)
+        asked = [self._asked(rows, rng) for rows in full]
+        exchanged = np.asarray([one for _, one in asked], dtype=np.bool_)
+        return Grids([text for texts, _ in asked for text in texts], groups, exchanged)
 
-    def _asked(self, rows: Sequence[TokenRow], rng: np.random.Generator) -> list[SharedPassage]:
-        """Return the texts of a grid, all in the languages drawn for its first row, or they would tell rows apart."""
+    def _asked(self, rows: Sequence[TokenRow], rng: np.random.Generator) -> tuple[list[SharedPassage], bool]:
+        """Return the texts of a grid, and whether their words are exchanged.
+
+        All are in the languages drawn for its first row, or they would tell rows apart.
+        """
         languages = self._sampler.languages(rows[0], rng)
         drawn = [self._sampler.draw(row, rng, wanted=languages) for row in rows]
         before, between, after = self._template
         questions = [np.concatenate([item.question, after]).astype(np.int64) for item in drawn]
         passages = [item.passage for item in drawn]
+        exchanged = False
         if rows[0].parallel:
             passages = [self._among_others(passage, languages[1], rng) for passage in passages]
         elif self._shuffled and languages[0] == languages[1] and rng.random() < self._config.loss.shuffled_words:
-            exchange = self._shuffled.draw(rng)
+            exchanged, exchange = True, self._shuffled.draw(rng)
             questions, passages = ([exchange[ids] for ids in texts] for texts in (questions, passages))
         starts = [np.concatenate([before, passage, between]).astype(np.int64) for passage in passages]
-        return [SharedPassage(start, questions) for start in starts]
+        return [SharedPassage(start, questions) for start in starts], exchanged
 
     def _among_others(self, sentence: TokenIds, language: str, rng: np.random.Generator) -> TokenIds:
         """Return a sentence of a parallel source among others of its language, as one passage."""

@@ -23,7 +23,7 @@ from bloomz_haystack.training.tiny.bag import TokenBag
 from bloomz_haystack.training.tiny.bm25 import TokenBm25
 from haystack_integrations.common.bloomz.tokens import TokenIds
 
-SAMPLED_ROWS = 12_000  # of a source: the others are dropped
+SAMPLED_ROWS = 20_000  # of a source: the others are dropped
 DEPTH = 16  # negatives come from the first ranks of either search
 QUESTIONS_TOGETHER = 1024  # bounds the score matrix
 

@@ -83,7 +83,9 @@ class BloomzRanker(BloomzComponent["Scorer"]):
         :param document_suffix: put after each document; the published models were trained without.
         :param meta_fields_to_embed: metadata put before the content, in this order.
         :param embedding_separator: stands between the metadata and the content.
-        :param scale_score: give the probability of relevance, 0 to 1; False gives the log-odds, logit1 - logit0.
+        :param scale_score: give the probability of relevance, 0 to 1; False gives the log-odds, logit1 - logit0. The
+            bundled model's `config.json` says `score_share`: its probabilities are shares, of the documents ranked
+            together and of "none of them", so that two good ones get less than one half each.
         :param score_threshold: drop what scores below; compared with the score given back, so with the log-odds when
             ``scale_score`` is False (0 there is 0.5 here).
         :param model_kwargs: more arguments for loading the weights, for instance ``{"dtype": "float32"}``.
@@ -233,7 +235,7 @@ class BloomzRanker(BloomzComponent["Scorer"]):
         return {"documents": ranked[:top_k]}
 
     def _scores(self, query: str, documents: list[Document], scale_score: bool) -> np.ndarray:
-        from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior
+        from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior, with_score_share
 
         if self.score_prior:
             _check_scores(documents)  # before the work
@@ -244,6 +246,11 @@ class BloomzRanker(BloomzComponent["Scorer"]):
         with tqdm(total=len(contexts), desc="Ranking documents", unit="doc", disable=hidden) as bar:
             log_odds = scorer.score(question, contexts, progress=bar.update)
         log_odds = with_score_prior(log_odds, *self._prior(documents, scorer))
+        if scorer.score_share:  # copies of a text are no rivals of each other
+            texts, places = np.unique(contexts, return_inverse=True)
+            best = np.full(len(texts), -np.inf, dtype=np.float32)
+            np.maximum.at(best, places, log_odds)
+            log_odds += (with_score_share(best) - best)[places]
         return probabilities(log_odds) if scale_score else log_odds
 
     def _prior(self, documents: list[Document], scorer: "Scorer") -> tuple[np.ndarray, float]:

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from haystack import Document
+from typer.testing import CliRunner
 
 from bloomz_haystack.benchmark.run.answer_sentences import measure_answer_sentences, read_span_questions
+from bloomz_haystack.cli.main import app
 from haystack_integrations.components.readers.bloomz import BloomzSentenceReader
 
 MODEL = "tiny-fr-en-retriever"
@@ -80,3 +82,15 @@ def test_a_draw_is_seeded(squad: Path) -> None:
 def test_a_file_without_answers_is_one_line(english: Path) -> None:
     with pytest.raises(ValueError, match="holds no question with an answer and its answer_start"):
         read_span_questions(english, None, None, seed=0)
+
+
+def test_the_verb_prints_a_table_and_json(squad: Path, english: Path) -> None:
+    arguments = ["benchmark", "sentences", "--data", str(squad), "--questions", str(english)]
+    table = CliRunner().invoke(app, [*arguments, "--markdown"])
+    assert table.exit_code == 0, table.output
+    assert "| first sentence | 33.3 |" in table.stdout
+    values = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert (values["questions"], round(values["shares"]["first sentence"], 3)) == (3, 0.333)
+    wrong = CliRunner().invoke(app, ["benchmark", "sentences", "--data", str(english)])
+    assert wrong.exit_code == 2
+    assert "holds no question with an answer" in wrong.stderr

@@ -10,6 +10,7 @@ import typer
 from bloomz_haystack.cli.arguments import INTEGER, NOT_NEGATIVE
 from bloomz_haystack.cli.errors import one_line_errors, quiet_libraries
 from bloomz_haystack.cli.signals import clean_up_when_stopped
+from bloomz_haystack.settings import TINY_RANKER, TINY_RETRIEVER
 
 
 def mine(
@@ -18,10 +19,8 @@ def mine(
         typer.Option(help="Rows to mine for: file or folder of .jsonl, .jsonl.gz, .parquet, SQuAD .json; repeatable."),
     ],
     out: Annotated[Path, typer.Option(help="Output folder; the same command resumes in it.", show_default=False)],
-    retriever: Annotated[str, typer.Option(help="Retriever: bundled name, folder or Hub name.")] = (
-        "tiny-fr-en-retriever"
-    ),
-    ranker: Annotated[str, typer.Option(help="Ranker: bundled name, folder or Hub name.")] = "tiny-fr-en-ranker",
+    retriever: Annotated[str, typer.Option(help="Retriever: bundled name, folder or Hub name.")] = TINY_RETRIEVER,
+    ranker: Annotated[str, typer.Option(help="Ranker: bundled name, folder or Hub name.")] = TINY_RANKER,
     negatives: Annotated[int, typer.Option(help="Negatives per question.", **INTEGER)] = 30,
     corpus: Annotated[
         list[Path] | None,

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from haystack_integrations.common.bloomz.whole_files import replacing
 
@@ -61,7 +61,7 @@ def cached_vectors(
         vectors = np.ascontiguousarray(model.encode([prefix + text for text in texts], progress), np.float32)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(file, durable=False) as path:
-            save_file({"vectors": vectors}, path, {"key": key})
+            path.write_bytes(save({"vectors": vectors}, {"key": key}))  # save_file would set modes of its own
     elif progress:
         progress(len(texts))
     return vectors

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bloomz_haystack.cli.arguments import INTEGER, PRECISION, TEXT, WEIGHT, JsonOption
-from bloomz_haystack.cli.benchmark_sentences import sentences
+from bloomz_haystack.cli.benchmark_sentences import sentences_verb
 from bloomz_haystack.cli.benchmark_speed import MarkdownTable, growth, speed
 from bloomz_haystack.cli.errors import SETTINGS, one_line_errors, quiet_libraries, say
 from bloomz_haystack.cli.signals import clean_up_when_stopped
@@ -184,7 +184,7 @@ def expected() -> None:
                 typer.echo(f"    {name}: " + ", ".join(f"{figure} {value:g}" for figure, value in values.items()))
 
 
-benchmark.command()(sentences)
+benchmark.command("sentences")(sentences_verb)
 benchmark.command()(speed)
 benchmark.command()(growth)
 

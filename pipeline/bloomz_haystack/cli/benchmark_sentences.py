@@ -12,7 +12,7 @@ from bloomz_haystack.cli.signals import clean_up_when_stopped
 from bloomz_haystack.settings import TINY_RETRIEVER
 
 
-def sentences(
+def sentences_verb(
     data: Annotated[Path, typer.Option(help="SQuAD file whose answers have offsets.", show_default=False)],
     questions: Annotated[
         Path | None,

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 
-class Span(NamedTuple):
+class TextSpan(NamedTuple):
     """A part of a text: `text[start:end]`."""
 
     start: int
@@ -40,7 +40,7 @@ _MARKS = re.compile(
 _NEXT = re.compile(r"[\s\"'“‘«(\[¿¡–—•-]*")
 
 
-def sentences(text: str, longest: int = 600) -> list[Span]:
+def sentences(text: str, longest: int = 600) -> list[TextSpan]:
     """Return the sentences of a text.
 
     :param text: any.
@@ -74,14 +74,14 @@ def _ends_here(text: str, mark: re.Match[str]) -> bool:
     return not _EITHER_WAY.search(before) or following.isupper() or not following
 
 
-def _stripped(text: str, start: int, end: int) -> list[Span]:
+def _stripped(text: str, start: int, end: int) -> list[TextSpan]:
     part = text[start:end]
     if not part.strip():
         return []
-    return [Span(start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip()))]
+    return [TextSpan(start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip()))]
 
 
-def _pieces(text: str, span: Span, longest: int) -> list[Span]:
+def _pieces(text: str, span: TextSpan, longest: int) -> list[TextSpan]:
     """Return a sentence in pieces that are short enough, cut at spaces where there are any."""
     pieces, start = [], span.start
     while span.end - start > longest:

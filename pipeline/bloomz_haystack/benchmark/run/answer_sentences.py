@@ -15,10 +15,10 @@ from bloomz_haystack.files.squad import read_squad
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.plain_text import plain_text
-from haystack_integrations.common.bloomz.sentences import Span, sentences
+from haystack_integrations.common.bloomz.sentences import TextSpan, sentences
 from haystack_integrations.components.readers.bloomz.sentence_scores import sentence_scores, shared_words
 
-BLOCK = 256  # questions whose passages are embedded together
+TOGETHER = 256  # questions whose passages are embedded together
 
 
 class SpanQuestion(NamedTuple):
@@ -26,7 +26,7 @@ class SpanQuestion(NamedTuple):
 
     text: str
     passage: str
-    answers: tuple[Span, ...]
+    answers: tuple[TextSpan, ...]
 
 
 class SentenceShares(NamedTuple):
@@ -53,7 +53,7 @@ def read_span_questions(passages: Path, questions: Path | None, limit: int | Non
         SpanQuestion(
             question.text if asked is None else asked[question.id],
             paragraph.context,
-            tuple(Span(answer.start, answer.start + len(answer.text)) for answer in question.answers),
+            tuple(TextSpan(answer.start, answer.start + len(answer.text)) for answer in question.answers),
         )
         for paragraph in read_squad(passages)
         for question in paragraph.questions
@@ -77,8 +77,8 @@ def measure_answer_sentences(
     encoder = Encoder(open_checkpoint(model, "embed"))
     hits: dict[str, list[float]] = {}
     counts = []
-    for start in range(0, len(questions), BLOCK):
-        block = questions[start : start + BLOCK]
+    for start in range(0, len(questions), TOGETHER):
+        block = questions[start : start + TOGETHER]
         spans = {question.passage: sentences(question.passage) for question in block}
         texts = {passage: [plain_text(passage[a:b]) for a, b in found] for passage, found in spans.items()}
         flat = [text for part in texts.values() for text in part]

@@ -11,14 +11,14 @@ from haystack_integrations.common.bloomz.arguments import check_count, check_ite
 from haystack_integrations.common.bloomz.component import BloomzComponent
 from haystack_integrations.common.bloomz.int8 import Precision
 from haystack_integrations.common.bloomz.plain_text import plain_text
-from haystack_integrations.common.bloomz.sentences import Span, sentences
+from haystack_integrations.common.bloomz.sentences import TextSpan, sentences
 from haystack_integrations.components.readers.bloomz.sentence_scores import sentence_scores
 
 if TYPE_CHECKING:
     from haystack_integrations.common.bloomz.encoder import Encoder
 
 _TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
-PAGE = "page_number"  # Haystack's converters and splitters: of the first character; "\f" begins the next page
+_PAGE = "page_number"  # Haystack's converters and splitters: of the first character; "\f" begins the next page
 
 
 @component
@@ -129,10 +129,10 @@ class BloomzSentenceReader(BloomzComponent["Encoder"]):
         return {"answers": answers}
 
 
-def _answer(query: str, document: Document, span: Span, score: float) -> ExtractedAnswer:
+def _answer(query: str, document: Document, span: TextSpan, score: float) -> ExtractedAnswer:
     content = document.content or ""
     offset = ExtractedAnswer.Span(span.start, span.end)
-    page = document.meta.get(PAGE)
+    page = document.meta.get(_PAGE)
     turned = content.count("\f", 0, span.start)
     return ExtractedAnswer(
         query=query,

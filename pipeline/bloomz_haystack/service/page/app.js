@@ -19,7 +19,7 @@ const EXAMPLES = [
 const question = find("#question");
 let info = null;
 
-const documents = new Documents(chosen, complain, refresh);
+const documents = new Documents(chosen, complain, deleted);
 const results = new Results({
   onlyIn: (file) => documents.choose([file]),
   again: (changes) => ask(changes),
@@ -53,6 +53,11 @@ async function refresh() {
   documents.writable = info.writable;
   await documents.load();
   showInfo();
+}
+
+async function deleted() {
+  await refresh();
+  chosen([...documents.chosen]); // what is shown may be of a file that is gone
 }
 
 function showInfo() {

@@ -12,7 +12,7 @@ export class Documents {
   /**
    * @param {(chosen: string[]) => void} onChoice is called when other files are chosen.
    * @param {(error: Error) => void} onProblem is called when a request fails.
-   * @param {() => void} onChange is called when files were deleted.
+   * @param {() => Promise<void>} onChange is called when files were deleted; it loads the list anew.
    */
   constructor(onChoice, onProblem, onChange) {
     this.files = [];
@@ -43,8 +43,12 @@ export class Documents {
     this.report.onChoice([...this.chosen]);
   }
 
+  /** Write the list in the language spoken now; the focus stays on the same control of the same file. */
   render() {
-    find("#file-list").replaceChildren(...this.files.map((file) => this.#row(file)));
+    const list = find("#file-list");
+    const focused = list.contains(document.activeElement) ? document.activeElement.dataset.control : null;
+    list.replaceChildren(...this.files.map((file) => this.#row(file)));
+    if (focused) find(`[data-control="${CSS.escape(focused)}"]`, list)?.focus();
     find("#file-help").hidden = this.files.length < 2;
     const left = this.total - this.files.length;
     const more = find("#more-files");
@@ -66,7 +70,8 @@ export class Documents {
     const detail = element("span.file-detail", {}, say("filesCount", file.passages));
     // What came as texts, without a file: counted, but neither searched in alone nor deleted here.
     if (!file.file) return element("li.no-file", {}, element("span.file-name", {}, say("noFile")), detail);
-    const tick = element("input", { type: "checkbox", checked: this.chosen.has(file.file) });
+    const checked = this.chosen.has(file.file);
+    const tick = element("input", { type: "checkbox", checked, "data-control": `tick ${file.file}` });
     tick.addEventListener("change", () => {
       const others = [...this.chosen].filter((name) => name !== file.file);
       this.chosen = new Set(tick.checked ? [...others, file.file] : others);
@@ -80,7 +85,11 @@ export class Documents {
   #deleteButton(file) {
     const label = say("delete", file.file);
     const remove = () => this.#delete(file).catch(this.report.onProblem);
-    return element("button.icon-button", { type: "button", title: label, "aria-label": label, on: { click: remove } }, icon("trash"));
+    return element(
+      "button.icon-button",
+      { type: "button", title: label, "aria-label": label, "data-control": label, on: { click: remove } },
+      icon("trash"),
+    );
   }
 
   async #delete(file) {
@@ -88,10 +97,9 @@ export class Documents {
     const place = this.files.indexOf(file);
     await request("DELETE", "v1/documents", { files: [file.file] });
     find("#notice").textContent = say("deleted", file.file);
-    if (this.chosen.has(file.file)) this.choose([...this.chosen].filter((name) => name !== file.file));
-    await this.load();
+    this.chosen.delete(file.file);
+    await this.report.onChange();
     const rows = find("#file-list").children;
     (rows[Math.min(place, rows.length - 1)]?.querySelector("button") ?? find("#file-field")).focus();
-    this.report.onChange();
   }
 }

@@ -139,7 +139,7 @@ def test_a_french_question_finds_an_english_sentence(page: Page, served: httpx.C
     cards = page.ask(FRENCH_QUESTION)
     reply = served.post("/v1/search", json={"query": FRENCH_QUESTION}).json()["passages"]
     assert page.texts(".score > span:last-child") == [f"{100 * passage['score']:.0f}\xa0%" for passage in reply]
-    bars = [float(bar.get_attribute("aria-valuenow")) for bar in page.all("[role=meter]")]
+    bars = [float(bar.get_attribute("aria-valuenow") or "nan") for bar in page.all("[role=meter]")]
     assert bars == pytest.approx([100 * passage["score"] for passage in reply], abs=0.5)
     english = next(card for card in cards if ENGLISH_ANSWER in card.text)
     assert english.find_element(By.TAG_NAME, "h3").text == "sleep.txt"
@@ -409,9 +409,9 @@ class Generator(BaseHTTPRequestHandler):
         self.end_headers()
         head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": body["model"]}
         for place, word in enumerate((*self.WORDS, None)):
-            choice = {"index": 0, "delta": {"content": word} if word else {}, "finish_reason": None if word else "stop"}
-            if place == 0:
-                choice["delta"] |= {"role": "assistant"}
+            delta = {"role": "assistant"} if place == 0 else {}
+            delta |= {"content": word} if word else {}
+            choice = {"index": 0, "delta": delta, "finish_reason": None if word else "stop"}
             self.wfile.write(f"data: {json.dumps(head | {'choices': [choice]})}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
 

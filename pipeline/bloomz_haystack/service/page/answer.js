@@ -1,6 +1,6 @@
 // The generated answer: streamed, its citations [1] lead to the passages they name.
 
-import { element, find, goTo } from "./dom.js";
+import { element, find, goTo, handFocus } from "./dom.js";
 import { say } from "./words.js";
 import { Refusal, stream } from "./service.js";
 
@@ -45,6 +45,7 @@ function answerView(card, model, stop) {
     card.classList.toggle("failed", failed);
     state.textContent = words;
     state.classList.toggle("read-only", words === say("written"));
+    handFocus(button, find("#results"));
     button.remove();
   };
   card.classList.remove("failed");

@@ -1,6 +1,6 @@
 // The page: what is asked and chosen in the form, what the service holds, and the language they are shown in.
 
-import { element, find, goTo, icon } from "./dom.js";
+import { element, find, goTo, handFocus, icon } from "./dom.js";
 import { language, percent, say, speak, translate } from "./words.js";
 import { askTokenWith, ready, request } from "./service.js";
 import { askToken } from "./dialogs.js";
@@ -126,6 +126,7 @@ function ask(changes = {}, words = question.value) {
   if (!words.trim() || !find("#ask").reportValidity()) return;
   keepInAddress(words.trim());
   if (!info) return; // `start` asks what stands in the address
+  handFocus(find("#examples"), question);
   find("#examples").hidden = true;
   results.show({ ...searchBody(words.trim(), [...documents.chosen]), ...changes }, info.generator);
 }
@@ -154,6 +155,7 @@ function showChosen(names) {
       icon("close"),
     );
   const all = element("button.quiet", { type: "button", on: { click: () => documents.choose([]) } }, say("everywhere"));
+  handFocus(find("#only-in"), question);
   find("#only-in").hidden = names.length === 0;
   find("#only-in").replaceChildren(element("span.small", {}, say("onlyIn")), ...names.map(button), all);
 }
@@ -194,11 +196,18 @@ addEventListener("keydown", (event) => {
 });
 addEventListener("popstate", () => {
   const asked = askedInAddress();
-  if (asked) ask({}, asked);
+  if (asked) return ask({}, asked);
+  question.value = "";
+  results.clear();
+  showInfo();
 });
 find("#threshold").addEventListener("change", showLeast);
 find("#options").addEventListener("change", askAnew);
 find("#least").addEventListener("input", showLeast);
+find(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the part of the address after "#" is the question's
+  goTo(find("#results"));
+});
 find("#go-documents").addEventListener("click", () => goTo(find("#documents")));
 find("#more-files").addEventListener("click", () => documents.more().catch(complain));
 find("#file-field").addEventListener("change", (event) => {

@@ -33,3 +33,8 @@ export function goTo(target) {
   target.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
   target.focus({ preventScroll: true });
 }
+
+/** Keep the focus on the page: if a part that is about to go holds it, hand it to another element. */
+export function handFocus(part, target) {
+  if (part.contains(document.activeElement)) target.focus({ preventScroll: true });
+}

@@ -1,6 +1,6 @@
 // A question and the options of the form -> a request, and what came of it on the page.
 
-import { element, find } from "./dom.js";
+import { element, find, handFocus } from "./dom.js";
 import { count, percent, say } from "./words.js";
 import { request } from "./service.js";
 import { passageCard, waitingCards } from "./passages.js";
@@ -61,7 +61,16 @@ export class Results {
     else message(null);
   }
 
+  /** Forget the last question. */
+  clear() {
+    this.running?.abort();
+    this.running = this.asked = null;
+    find("#answer").hidden = true;
+    this.render();
+  }
+
   #wait() {
+    handFocus(find("#results"), find("#results"));
     message(null);
     find("#answer").hidden = true;
     find("#notes").replaceChildren();

@@ -1,7 +1,7 @@
 // Files that a person adds -> the service's index, with the progress of each.
 
 import { say } from "./words.js";
-import { element, find, icon } from "./dom.js";
+import { element, find, handFocus, icon } from "./dom.js";
 import { request } from "./service.js";
 
 const PAUSE = 400; // milliseconds between two looks at a job
@@ -75,7 +75,11 @@ class Progress {
     const failed = states.filter((file) => file.state !== "done").length;
     const words = [states.length > failed && say("indexed", states.length - failed), failed > 0 && say("notIndexed", failed)];
     const summary = words.filter(Boolean).join(", ");
-    const close = element("button.quiet", { type: "button", on: { click: () => this.box.remove() } }, say("dismiss"));
+    const dismiss = () => {
+      handFocus(this.box, find("#file-field"));
+      this.box.remove();
+    };
+    const close = element("button.quiet", { type: "button", on: { click: dismiss } }, say("dismiss"));
     this.head.replaceChildren(element("strong", {}, summary), close);
     find("#notice").textContent = summary;
   }

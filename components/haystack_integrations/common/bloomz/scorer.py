@@ -59,6 +59,7 @@ class Scorer:
                 f"the classification head of {checkpoint.name!r} is not finite: its weights are broken"
             )
         self.score_prior = score_prior_of(checkpoint.model.config)
+        self.recommended_threshold = recommended_threshold_of(checkpoint.model.config)
         self.score_share = score_share_of(checkpoint.model.config)
         self._pad_token = checkpoint.model.config.pad_token_id
         self.prefixes = PrefixBatches(checkpoint, batch_tokens, prefix_settings) if prefix_settings else None
@@ -177,6 +178,21 @@ def score_share_of(config: Any) -> bool:  # noqa: ANN401
     if told is not None and not isinstance(told, bool):
         raise CheckpointError(f"score_share in config.json must be true or false, but got {told!r}")
     return bool(told)
+
+
+def recommended_threshold_of(config: Any) -> float | None:  # noqa: ANN401
+    """Return the score below which a ranker's author would drop a passage (`score_threshold`); never applied silently.
+
+    :param config: of the checkpoint.
+    :returns: a probability; None where nothing is said, as by the published rerankers.
+    :raises CheckpointError: if it is not a number from 0 to 1.
+    """
+    threshold = getattr(config, "score_threshold", None)
+    if threshold is None:
+        return None
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise CheckpointError(f"score_threshold in config.json must be a number from 0 to 1, but got {threshold!r}")
+    return float(threshold)
 
 
 def with_score_prior(log_odds: Vectors, scores: npt.NDArray[np.floating], weight: float) -> Vectors:

@@ -182,6 +182,11 @@ class BloomzRanker(BloomzComponent["Scorer"]):
             scorer.warm_prefixes(contexts, progress=bar.update)
         return self.stats()
 
+    @property
+    def recommended_threshold(self) -> float | None:
+        """Score below which the model's author would drop a document, if config.json says; loads the model if needed."""
+        return self._warm_engine().recommended_threshold
+
     def stats(self) -> dict[str, Any]:
         """Return how the prefix cache did since the model was loaded, and how int8 is computed.
 

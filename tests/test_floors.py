@@ -32,6 +32,7 @@ ROOMS = [
     f"{APP}.steps",
     f"{APP}.roles",
     f"{APP}.store_folder",
+    f"{APP}.stores",
     f"{APP}.indexing",
     f"{APP}.answering",
     f"{APP}.benchmark",

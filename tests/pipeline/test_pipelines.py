@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 from haystack import Pipeline
+from haystack.components.writers import DocumentWriter
 from haystack.document_stores.errors import DocumentStoreError
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.document_stores.types import DuplicatePolicy
 
 import bloomz_haystack
 from bloomz_haystack import Answerer, AskSettings, ask_pipeline, index_pipeline
@@ -18,6 +21,7 @@ from bloomz_haystack.answering import Answer
 from bloomz_haystack.indexing.files import find_files
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary, index_files
 from bloomz_haystack.settings import IndexSettings
+from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 FOLDER = Path(bloomz_haystack.__file__).parent
@@ -204,6 +208,38 @@ def test_blocks_are_written_one_by_one(tmp_path: Path, tiny_bloom: Path) -> None
     assert seen[0] == 16
     assert seen[-1] == 100
     assert len(seen) >= 3
+
+
+def test_any_pipeline_indexes_into_any_store(corpus: Path, tmp_path: Path, tiny_bloom: Path) -> None:
+    """The same passages as in the shipped store, and the same counts run after run."""
+    memory = InMemoryDocumentStore()
+    pipeline = Pipeline()
+    pipeline.add_component("vectors", BloomzDocumentEmbedder(str(tiny_bloom), progress_bar=False))
+    pipeline.add_component("last", DocumentWriter(memory, policy=DuplicatePolicy.OVERWRITE))
+    pipeline.connect("vectors.documents", "last.documents")
+
+    def both(**settings: Any) -> None:  # noqa: ANN401
+        shipped = index_files([corpus], tmp_path / "store", IndexSettings(model=str(tiny_bloom), **settings))
+        given = index_files([corpus], tmp_path / "list", IndexSettings(**settings), pipeline=pipeline)
+        assert counts(given) == counts(shipped)
+        store = QdrantEdgeDocumentStore(str(tmp_path / "store"), 24)
+        expected = {document.id: document for document in store.filter_documents()}
+        store.close()
+        found = {document.id: document for document in memory.filter_documents()}
+        assert {(id_, d.content, str(d.meta)) for id_, d in found.items()} == {
+            (id_, d.content, str(d.meta)) for id_, d in expected.items()
+        }
+        for id_, document in found.items():
+            assert document.embedding == pytest.approx(expected[id_].embedding, abs=1e-5)
+
+    both()
+    both()
+    (corpus / "fr.txt").write_text("La tour Eiffel mesure 330 mètres.")
+    (corpus / "en.txt").unlink()
+    both()
+    both(prune=True)
+    with pytest.raises(ValueError, match="from an input `documents` to a writer"):
+        index_files([corpus], tmp_path / "list", pipeline=ask_pipeline())
 
 
 # ---------------------------------------------------------------- ask

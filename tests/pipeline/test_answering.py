@@ -169,7 +169,8 @@ def test_threads_get_what_one_after_the_other_gets(hold_store: bool, store: Path
             answers = list(threads.map(answerer.ask, asked))
     assert [figures(answer) for answer in answers] == expected
     assert [answer.question for answer in answers] == asked
-    assert all(len(answer.seconds) == 3 and min(answer.seconds.values()) > 0 for answer in answers)
+    assert all({"embed", "retrieve", "rank"} <= set(answer.seconds) for answer in answers)
+    assert min(min(answer.seconds.values()) for answer in answers) > 0
 
 
 def test_the_clock_is_that_of_the_components(store: Path, tiny_ranker: Path, monkeypatch: pytest.MonkeyPatch) -> None:

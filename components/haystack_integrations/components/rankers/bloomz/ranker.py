@@ -184,7 +184,7 @@ class BloomzRanker(BloomzComponent["Scorer"]):
 
     @property
     def recommended_threshold(self) -> float | None:
-        """Score below which the model's author would drop a document, if config.json says; loads the model if needed."""
+        """Score below which the author would drop a document, if config.json says; loads the model if needed."""
         return self._warm_engine().recommended_threshold
 
     def stats(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from bloomz_haystack.store_folder import StoreFolder, store_hold
 CACHE_COUNTS = ("hits", "misses", "entries", "bytes", "evictions", "budget")  # of the ranker's prefix cache
 
 
-class AnswerSentence(NamedTuple):
+class FoundSentence(NamedTuple):
     """The sentence of a passage that answers: `content[start:end]`; `page` where the passage has page numbers."""
 
     text: str
@@ -41,7 +41,7 @@ class FoundPassage(NamedTuple):
     score: float
     similarity: float
     meta: dict[str, Any]
-    answer: AnswerSentence | None = None
+    answer: FoundSentence | None = None
 
 
 @dataclass(frozen=True)
@@ -257,8 +257,8 @@ def _passage(document: Document, similarity: float | None, answer: ExtractedAnsw
     return FoundPassage(document.id, content, score, similarity or 0.0, document.meta, _sentence(answer))
 
 
-def _sentence(answer: ExtractedAnswer | None) -> AnswerSentence | None:
+def _sentence(answer: ExtractedAnswer | None) -> FoundSentence | None:
     if answer is None or answer.document_offset is None:
         return None
     start, end = answer.document_offset.start, answer.document_offset.end
-    return AnswerSentence(answer.data or "", start, end, answer.score, answer.meta.get("answer_page_number"))
+    return FoundSentence(answer.data or "", start, end, answer.score, answer.meta.get("answer_page_number"))

@@ -20,7 +20,7 @@ from bloomz_haystack.cli.errors import one_line_errors
 from bloomz_haystack.indexing.index import index_files
 from bloomz_haystack.models.hub_offline import stay_offline_if_unreachable
 from bloomz_haystack.settings import TINY_RANKER, TINY_RETRIEVER, IndexSettings
-from haystack_integrations.common.bloomz.checkpoint import BUNDLED_RANKER, BUNDLED_RETRIEVER
+from haystack_integrations.common.bloomz.checkpoint import BUNDLED_FOLDER, BUNDLED_RANKER, BUNDLED_RETRIEVER
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 Bloomz = Callable[..., Result]
@@ -95,6 +95,25 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
     control = in_subprocess("--help", code=f"import numpy; {watch}")
     assert control.stderr == "HEAVY ['numpy']\n"
     assert statistics.median(seconds) < 0.5
+
+
+@pytest.mark.skipif(not (BUNDLED_FOLDER / BUNDLED_RANKER / "model.safetensors").exists(), reason="no bundled weights")
+def test_ask_imports_what_it_uses(tmp_path: Path, corpus: Path) -> None:
+    """Of 3.8 thousand modules 2.1 thousand are left; these were most of the rest."""
+    heavy = (
+        "transformers torch._dynamo torch._inductor torch.distributed.tensor accelerate sympy scipy pandas matplotlib"
+    )
+    names = f"{set(heavy.split())} | {{'sklearn', 'datasets', 'bm25s', 'fastapi'}}"
+    watch = (
+        f"import atexit; atexit.register(lambda: print('HEAVY', sorted(({names}) & set(sys.modules)), file=sys.stderr))"
+    )
+    index_files([corpus], tmp_path / "store", IndexSettings(model=BUNDLED_RETRIEVER))
+    asked = in_subprocess("ask", "Où ?", "--store", tmp_path / "store", "--json", code=watch)
+    assert asked.returncode == 0
+    assert len(json.loads(asked.stdout)["documents"]) == 2
+    assert asked.stderr == "HEAVY []\n"
+    control = in_subprocess("--version", code=f"import sympy; {watch}")
+    assert control.stderr == "HEAVY ['sympy']\n"
 
 
 def test_version(bloomz: Bloomz) -> None:

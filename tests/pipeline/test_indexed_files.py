@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bloomz_haystack.indexing.files import FoundFile, path_of, stored_name
+from bloomz_haystack.indexing.files import FoundFile, name_in_store, path_of
 from bloomz_haystack.indexing.index import IndexSummary, index_files
 from bloomz_haystack.indexing.indexed_files import IndexedFiles
 from bloomz_haystack.settings import IndexSettings
@@ -132,8 +132,8 @@ def test_names_that_are_not_utf_8_are_kept_distinct(place: Place) -> None:
 
 @pytest.mark.parametrize("name", ["a", "%", "%25", "%FF", "%2525", "%41", "é", "\udcff", "%\udcff25", "\udcc3a\udca9"])
 def test_a_stored_name_gives_the_path_back(name: str) -> None:
-    assert path_of(stored_name(Path(name))) == Path(name)
-    stored_name(Path(name)).encode()
+    assert path_of(name_in_store(Path(name))) == Path(name)
+    name_in_store(Path(name)).encode()
 
 
 def test_answers_name_no_folder_of_the_machine(place: Place, tmp_path: Path) -> None:

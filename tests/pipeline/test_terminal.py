@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from bloomz_haystack.answering import Answer, AnswerSentence, FoundPassage
+from bloomz_haystack.answering import Answer, FoundPassage, FoundSentence
 from bloomz_haystack.cli import answer_table as answers
 from bloomz_haystack.cli import console as drawing
 from bloomz_haystack.cli import main as cli
@@ -26,7 +26,7 @@ from bloomz_haystack.cli import output as showing
 from bloomz_haystack.cli.ask import read_questions
 from bloomz_haystack.cli.errors import mend_streams
 from bloomz_haystack.cli.progress import TerminalWatcher
-from bloomz_haystack.files.printable import count, printable
+from bloomz_haystack.files.printable import counted, printable
 from bloomz_haystack.indexing.files import Problem
 from bloomz_haystack.indexing.index import IndexSummary, index_files
 from bloomz_haystack.settings import IndexSettings
@@ -135,7 +135,7 @@ def test_a_path_is_shortened_in_front(path: str, width: int) -> None:
 
 
 def test_one_is_singular() -> None:
-    assert [count(n, "passage") for n in (0, 1, 2, 1204)] == [
+    assert [counted(n, "passage") for n in (0, 1, 2, 1204)] == [
         "0 passages",
         "1 passage",
         "2 passages",
@@ -573,7 +573,7 @@ def test_ask_on_a_terminal(store: Path, tiny_ranker: Path) -> None:
 def drawn_text(content: str, sentence: str | None, title: str = "") -> tuple[str, str]:
     """Return the text of a passage as a terminal shows it, and the part of it that is bold."""
     start = content.index(sentence) if sentence else 0
-    answer = AnswerSentence(sentence, start, start + len(sentence), 0.5, None) if sentence else None
+    answer = FoundSentence(sentence, start, start + len(sentence), 0.5, None) if sentence else None
     text = answers._text(FoundPassage("1", content, 0.9, 0.8, {"title": title}, answer))
     return text.plain, "".join(text.plain[span.start : span.end] for span in text.spans)
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bloomz_haystack.answering import Answer, FoundPassage
 from bloomz_haystack.cli.console import console, on_terminal, shortened_path
-from bloomz_haystack.files.printable import count, printable
+from bloomz_haystack.files.printable import counted, printable
 from bloomz_haystack.settings import FILE_FIELD
 
 LONGEST_TEXT = 400  # characters of a passage shown on a terminal; a pipe and --json get all of it
@@ -36,7 +36,7 @@ def show_answer(answer: Answer, *, named: bool = False) -> None:
     sys.stdout.flush()
     if answer.passages:
         steps = ", ".join(f"{step} {1000 * seconds:.0f} ms" for step, seconds in answer.seconds.items())
-        stored = "" if answer.stored is None else f"{count(answer.stored, 'passage')} in the store; "
+        stored = "" if answer.stored is None else f"{counted(answer.stored, 'passage')} in the store; "
         note = Text(stored + steps, style="dim")
         console(stderr=True).print(note, soft_wrap=not on_terminal(sys.stderr))
 

@@ -1,6 +1,6 @@
 """What is drawn on a terminal: consoles, progress bars, tables as wide as the terminal. Knows nothing of what they say.
 
-Everything goes through ``printable`` first; a pipe or a file gets no drawing at all.
+Everything goes through `printable` first; a pipe or a file gets no drawing at all.
 """
 
 import os
@@ -23,12 +23,12 @@ LONGEST_LABEL = 0.4  # of the width of a table, for its first column
 
 
 def on_terminal(stream: TextIO) -> bool:
-    """Return whether somebody looks at a stream, on a terminal that can be drawn on."""
+    """Return whether a stream is a terminal."""
     return stream is not None and stream.isatty()
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console that keeps to ``NO_COLOR``, ``TERM=dumb`` and ``COLUMNS``.
+    """Return a console that keeps to `NO_COLOR`, `TERM=dumb` and `COLUMNS`.
 
     :param stderr: for notes and progress; else for answers.
     :returns: without markup and highlighting.
@@ -47,7 +47,7 @@ def console(stderr: bool = False) -> Console:
 
 
 def progress_bar(console: Console, rate: str) -> Progress:
-    """Return a bar with rate and time left, or one that shows nothing where nobody looks.
+    """Return a bar with rate and time left, or one that shows nothing if stderr is no terminal.
 
     :param console: of stderr.
     :param rate: field of the task that tells how fast it goes.

@@ -1,6 +1,6 @@
 """What every verb of the command line does: errors as one line, quiet libraries, notes on stderr.
 
-Imports nothing heavy. Whatever is printed goes through ``printable``: it may quote a file's text or name.
+Imports nothing heavy. Whatever is printed goes through `printable`: it may quote a file's text or name.
 """
 
 import logging
@@ -58,7 +58,7 @@ def one_line_errors(stopped: str) -> Iterator[None]:
 
 
 def _expected(error: Exception) -> bool:
-    """Tell an error of the user's files, disk, model or arguments from a mistake of ours."""
+    """Return whether an error comes from the user's files, disk, model or arguments, and not from a bug."""
     if isinstance(error, ValueError | OSError | FloatingPointError | MemoryError):
         return True
     if isinstance(error, ImportError):
@@ -79,7 +79,7 @@ def say(text: str) -> None:
 def show_traceback(error: Exception) -> None:
     """Print a traceback as Python does, but printable.
 
-    :param error: not expected, or shown because of ``--debug``.
+    :param error: not expected, or shown because of `--debug`.
     """
     for line in "".join(traceback.format_exception(error)).splitlines():
         typer.echo(printable(line), err=True)

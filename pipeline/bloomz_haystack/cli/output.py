@@ -8,7 +8,7 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from bloomz_haystack.cli.console import console, on_terminal, progress_bar
-from bloomz_haystack.files.printable import count, printable, printable_json
+from bloomz_haystack.files.printable import counted, printable, printable_json
 from bloomz_haystack.indexing.files import Note, Problem
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary
 
@@ -17,7 +17,7 @@ class IndexBar(IndexProgress):
     """A progress bar on a terminal, nothing if stderr is a file or a pipe; problems are printed in both."""
 
     def __init__(self) -> None:
-        """Prepare the bar; it shows at ``started``."""
+        """Prepare the bar; it shows at `started`."""
         self.console = console(stderr=True)
         self.progress = progress_bar(self.console, "speed")
         self.task: TaskID | None = None
@@ -42,11 +42,11 @@ class IndexBar(IndexProgress):
             self.first = done, now
         if self.task is not None:
             speed = (done - self.first[0]) / max(now - self.first[1], 1e-3)
-            told = f"{count(done, 'passage')}, {speed:,.1f}/s" if done > self.first[0] else count(done, "passage")
+            told = f"{counted(done, 'passage')}, {speed:,.1f}/s" if done > self.first[0] else counted(done, "passage")
             self.progress.update(self.task, completed=bytes_done, speed=told)
 
     def problem(self, problem: Problem | Note) -> None:
-        """Name what could not be read, or not for certain.
+        """Print what could not be read, or not for certain.
 
         :param problem: file, reason.
         """
@@ -54,7 +54,7 @@ class IndexBar(IndexProgress):
         self.console.print(Text(f"bloomz: {printable(problem)}"), soft_wrap=True)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.progress.stop()
 
 
@@ -64,7 +64,7 @@ def show_summary(summary: IndexSummary) -> None:
     :param summary: of the run.
     """
     lines = [
-        f"{count(summary.passages, 'passage')} in {count(summary.files, 'file')}: {summary.embedded:,} embedded, "
+        f"{counted(summary.passages, 'passage')} in {counted(summary.files, 'file')}: {summary.embedded:,} embedded, "
         f"{summary.unchanged:,} unchanged, {summary.removed:,} removed from the store",
         f"{summary.seconds - summary.loading_seconds:.1f} s, {summary.passages_per_second:,.1f} passages/s"
         + (f", after {summary.loading_seconds:.1f} s to load the model" if summary.loading_seconds >= 0.05 else ""),
@@ -75,17 +75,19 @@ def show_summary(summary: IndexSummary) -> None:
         lines.insert(0, "Nothing was indexed: no text in what was given")
     if kinds := summary.other_kinds:
         each = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-        lines.append(f"{count(sum(kinds.values()), 'file')} of other kinds left aside: {each}")
+        lines.append(f"{counted(sum(kinds.values()), 'file')} of other kinds left aside: {each}")
     if summary.empty:
-        lines.append(f"{count(len(summary.empty), 'file')} without text: {', '.join(summary.empty[:5])}")
+        lines.append(f"{counted(len(summary.empty), 'file')} without text: {', '.join(summary.empty[:5])}")
     if summary.problems:
         files = len({problem.file for problem in summary.problems})
-        lines.append(f"{count(len(summary.problems), 'problem')} in {count(files, 'file')}, named above and skipped")
+        lines.append(
+            f"{counted(len(summary.problems), 'problem')} in {counted(files, 'file')}, named above and skipped"
+        )
     print_lines(lines)
 
 
 def summary_as_json(summary: IndexSummary) -> dict[str, object]:
-    """Give what ``bloomz index --json`` prints.
+    """Return what `bloomz index --json` prints.
 
     :param summary: of the run.
     :returns: plain values.

@@ -48,12 +48,12 @@ class TerminalWatcher:
         return done
 
     def note(self, text: str) -> None:
-        """Say something in one line.
+        """Print a note.
 
         :param text: the line.
         """
         self.console.print(Text(f"bloomz: {printable(text)}"), soft_wrap=True)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.progress.stop()

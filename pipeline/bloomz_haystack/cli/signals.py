@@ -23,7 +23,7 @@ def leave_at_once_when_stopped() -> None:
 
 
 def clean_up_when_stopped() -> None:
-    """Raise ``KeyboardInterrupt`` or ``Terminated`` when stopped; from now on there is something to clean up."""
+    """Raise `KeyboardInterrupt` or `Terminated` when stopped; from now on there is something to clean up."""
     if signal.getsignal(signal.SIGINT) is _leave:
         _handle(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGTERM) is _leave:

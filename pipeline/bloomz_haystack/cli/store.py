@@ -1,4 +1,4 @@
-"""``bloomz store``: reads arguments, calls ``stored``, prints."""
+"""`bloomz store`: reads arguments, calls `stored`, prints."""
 
 import sys
 from typing import Annotated
@@ -19,7 +19,7 @@ def info(store: StoreOption, json: JsonOption = False) -> None:
     with one_line_errors(stopped="nothing was changed"):
         check_store(store)
         from bloomz_haystack.cli.output import print_json, print_lines
-        from bloomz_haystack.files.printable import count
+        from bloomz_haystack.files.printable import counted
         from bloomz_haystack.indexing.stored import store_facts
         from bloomz_haystack.store_folder import StoreFolder
 
@@ -32,7 +32,7 @@ def info(store: StoreOption, json: JsonOption = False) -> None:
         lines = [
             f"store {known.store}",
             f"model {known.model or 'not known'}",
-            f"{count(known.passages, 'passage')} in {count(known.files, 'file')}",
+            f"{counted(known.passages, 'passage')} in {counted(known.files, 'file')}",
             f"{known.bytes / 1e6:,.1f} MB on disk",
             f"vectors of {known.embedding_dim} numbers, {known.datatype}; searched {searched}",
         ]
@@ -78,7 +78,7 @@ def remove(
         if bool(files) == bool(filter_):
             raise ValueError("name the files to remove, or give a --filter: one of the two")
         from bloomz_haystack.cli.output import print_json, print_lines
-        from bloomz_haystack.files.printable import count
+        from bloomz_haystack.files.printable import counted
         from bloomz_haystack.indexing.stored import files_named, of_files, read_filter
         from bloomz_haystack.store_folder import StoreFolder
 
@@ -87,8 +87,8 @@ def remove(
             meant = {name: of for given in files or [] for name, of in files_named(documents, given).items()}
             names = sorted(meant)
             filters = read_filter(filter_) if filter_ else of_files(meant.values())
-            found = count(documents.count_documents_by_filter(filters), "passage")
-            found += f" of {count(len(names), 'file')}" if names else ""
+            found = counted(documents.count_documents_by_filter(filters), "passage")
+            found += f" of {counted(len(names), 'file')}" if names else ""
             if not yes and not _confirmed(f"remove {found} from the store at {store}"):
                 say("nothing was removed")
                 raise typer.Exit(1)
@@ -97,7 +97,7 @@ def remove(
         if json:
             print_json({"store": str(store), "removed": removed, "passages": left, "files": names})
         else:
-            print_lines([f"{found} removed, {count(left, 'passage')} left"])
+            print_lines([f"{found} removed, {counted(left, 'passage')} left"])
 
 
 def _confirmed(what: str) -> bool:

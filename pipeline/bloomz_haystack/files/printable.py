@@ -1,7 +1,7 @@
 """Untrusted text -> text that a terminal shows and does not obey; numbers with their nouns.
 
 A passage, a title, a file name or an error message may hold escape sequences that clear the screen, name the window or
-hide a link, or that turn the direction of writing round so that ``cod.exe`` reads as ``exe.doc``.
+hide a link, or that turn the direction of writing round so that `cod.exe` reads as `exe.doc`.
 """
 
 import re
@@ -38,10 +38,10 @@ def printable_json(text: str) -> str:
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     """Return a number with its noun.
 
-    >>> count(1, "byte"), count(1200, "byte")
+    >>> counted(1, "byte"), counted(1200, "byte")
     ('1 byte', '1,200 bytes')
     """
     return f"{number:,} {noun}{'s' * (number != 1)}"

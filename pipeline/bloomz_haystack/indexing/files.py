@@ -91,7 +91,7 @@ def find_files(paths: Iterable[Path], leave_out: Path, gone: bool = False) -> Fo
     :raises ValueError: if a path does not exist: better nothing than half of what was meant.
     """
     paths = [Path(path) for path in paths]
-    missing = [stored_name(path) for path in paths if not os.path.lexists(path)]
+    missing = [name_in_store(path) for path in paths if not os.path.lexists(path)]
     if missing and not gone:
         raise ValueError(f"no such file or folder: {', '.join(missing)}")
     found = FoundFiles(asked=[absolute(path) for path in paths])
@@ -107,7 +107,7 @@ def find_files(paths: Iterable[Path], leave_out: Path, gone: bool = False) -> Fo
 
 
 def absolute(path: Path) -> Path:
-    """Write a path from the root, links left as they are.
+    """Return a path from the root, links left as they are.
 
     :param path: any.
     :returns: it, without "." and "..".
@@ -116,28 +116,28 @@ def absolute(path: Path) -> Path:
 
 
 def kind_of(path: Path) -> str:
-    """Tell a file's kind from its suffix.
+    """Return a file's kind, by its suffix.
 
     :param path: of a kind that is known.
-    :returns: a value of ``KINDS``.
+    :returns: a value of `KINDS`.
     """
     return KINDS[path.suffix.lower()]
 
 
-def stored_name(file: Path) -> str:
-    """Write a file's path as the store can hold it: Linux allows names that are not UTF-8.
+def name_in_store(file: Path) -> str:
+    """Return a file's path as the store can hold it: Linux allows names that are not UTF-8.
 
     :param file: its path.
     :returns: the same, with %FF for such a byte; no two paths give the same.
 
-    >>> stored_name(Path("100%.txt")), stored_name(Path("a%FF.txt"))
+    >>> name_in_store(Path("100%.txt")), name_in_store(Path("a%FF.txt"))
     ('100%.txt', 'a%25FF.txt')
     """
     return _ESCAPED.sub(lambda match: f"%{os.fsencode(match.group())[0]:02X}", os.fsencode(file).decode(*_BYTES))
 
 
 def path_of(name: str) -> Path:
-    """Read back what ``stored_name`` wrote.
+    """Return the path that was written by `name_in_store` wrote.
 
     :param name: as stored.
     :returns: the path.
@@ -155,18 +155,18 @@ def _candidates(path: Path, leave_out: Path, found: FoundFiles) -> Iterator[Path
     elif not os.path.lexists(path):
         return  # gone, as the caller knows
     elif not path.is_file():  # a broken link, a device, or a pipe that would never end
-        found.problems.append(Problem(stored_name(path), "not a regular file"))
+        found.problems.append(Problem(name_in_store(path), "not a regular file"))
     elif path.suffix.lower() in KINDS:
         yield path
     else:
         kinds = ", ".join(KINDS)
         reason = f"cannot read a {path.suffix or 'nameless'} file: give {kinds}"
-        found.problems.append(Problem(stored_name(path), reason))
+        found.problems.append(Problem(name_in_store(path), reason))
 
 
 def _walk(folder: Path, leave_out: Path, found: FoundFiles) -> Iterator[Path]:
     def refused(error: OSError) -> None:
-        found.problems.append(Problem(stored_name(Path(error.filename)), error.strerror or str(error)))
+        found.problems.append(Problem(name_in_store(Path(error.filename)), error.strerror or str(error)))
 
     visited: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True, onerror=refused):
@@ -183,13 +183,13 @@ def _walk(folder: Path, leave_out: Path, found: FoundFiles) -> Iterator[Path]:
             if file.suffix.lower() not in KINDS:
                 found.other_kinds[file.suffix.lower() or "without a suffix"] += 1
             elif not file.is_file():
-                found.problems.append(Problem(stored_name(file), "not a regular file"))
+                found.problems.append(Problem(name_in_store(file), "not a regular file"))
             else:
                 yield file
 
 
 def size_of(path: Path) -> int:
-    """Size in bytes; 0 for a file that has just gone.
+    """Return the size in bytes; 0 for a file that has just gone.
 
     :param path: a file.
     :returns: its size.

@@ -1,8 +1,8 @@
-"""Files -> passages -> vectors -> store, block by block: the ``index`` verb, without its command line.
+"""Files -> passages -> vectors -> store, block by block: the `index` verb, without its command line.
 
 A passage whose id (a hash of all that is stored of it) is in the store is left alone; what a file no longer says is
 deleted from the store once its new passages are written. A file that cannot be read whole loses nothing: what the store
-held of it stays until it can. A run that is cut short loses the block in hand, and the next run goes on from there.
+held of it stays until it can. A run that is killed loses the current block, and the next run resumes.
 """
 
 import os
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from haystack import Document, Pipeline
 
-from bloomz_haystack.files.printable import count
-from bloomz_haystack.indexing.files import FoundFile, FoundFiles, Note, Problem, find_files, path_of, stored_name
+from bloomz_haystack.files.printable import counted
+from bloomz_haystack.indexing.files import FoundFile, FoundFiles, Note, Problem, find_files, name_in_store, path_of
 from bloomz_haystack.indexing.indexed_files import IndexedFile, IndexedFiles, of_file
 from bloomz_haystack.indexing.passages import Splitter
 from bloomz_haystack.indexing.texts import read_file
@@ -70,20 +70,20 @@ class IndexProgress:
     """Hears how a run goes; this one shows nothing."""
 
     def started(self, total_bytes: int) -> None:
-        """Learn how much there is to read.
+        """Show how much there is to read.
 
         :param total_bytes: of all the files.
         """
 
     def advanced(self, summary: IndexSummary, bytes_done: int) -> None:
-        """Learn that a block is in the store.
+        """Show that a block is in the store.
 
         :param summary: so far.
         :param bytes_done: of the files.
         """
 
     def problem(self, problem: Problem | Note) -> None:
-        """Learn what could not be read, or not for certain.
+        """Show what could not be read, or not for certain.
 
         :param problem: file and reason.
         """
@@ -133,7 +133,7 @@ def index_files(
 def _check_known(found: FoundFiles, files: IndexedFiles) -> None:
     for path in found.asked:
         if not os.path.lexists(path) and not files.under([path]):
-            raise ValueError(f"no such file or folder: {stored_name(path)}, and the store holds nothing of it")
+            raise ValueError(f"no such file or folder: {name_in_store(path)}, and the store holds nothing of it")
 
 
 def _note_found(found: FoundFiles, summary: IndexSummary, progress: IndexProgress) -> None:
@@ -234,7 +234,7 @@ class _Run:
         self._write_block()
         for name, passages in (+self.truncated).items():  # those above 0
             self._note(
-                Note(name, f"{count(passages, 'passage')} of it lost the end: the model reads no more of a text")
+                Note(name, f"{counted(passages, 'passage')} of it lost the end: the model reads no more of a text")
             )
         self.summary.seconds = time.perf_counter() - start
 
@@ -252,7 +252,7 @@ class _Run:
             if place is not None:
                 kept[place].append(file)
         for place, files in kept.items():
-            self._note(Problem(stored_name(place), _doubt(sum(gone[file] for file in files), len(files), all_of_it)))
+            self._note(Problem(name_in_store(place), _doubt(sum(gone[file] for file in files), len(files), all_of_it)))
         removed = set(gone).difference(*kept.values())
         self.summary.removed += sum(self.store.delete_by_filter(of_file(file.key)) for file in removed)
         if removed:
@@ -279,7 +279,7 @@ class _Run:
         self.summary.files += 1
         self.summary.passages += len(ids)
         if not ids:
-            self.summary.empty.append(stored_name(found.path))
+            self.summary.empty.append(name_in_store(found.path))
         self.read_files.append(_ReadFile(file, ids, whole))
 
     def _take(self, document: Document, file: IndexedFile, ids: list[str], seen: Counter[str]) -> None:
@@ -353,7 +353,7 @@ class _Run:
 
 
 def _doubt(passages: int, files: int, all_of_it: bool) -> str:
-    held = f"{count(passages, 'passage')} of {count(files, 'file')}"
+    held = f"{counted(passages, 'passage')} of {counted(files, 'file')}"
     why = "all that the store holds" if all_of_it else "and an empty folder, or a link to nowhere, is what is left"
     return f"{held} gone, {why}: is a disk not mounted? Nothing of it was removed; --prune --yes removes it"
 

@@ -1,6 +1,6 @@
-"""The store's own list of the files it was made of: where each is on this machine, for ``--prune`` to look there.
+"""The store's own list of the files it was made of: where each is on this machine, for `--prune` to look there.
 
-A passage carries the name of its file as seen from the folder indexed (``file_path``) and a key; only this list, beside
+A passage carries the name of its file as seen from the folder indexed (`file_path`) and a key; only this list, beside
 the shard, has the absolute path, so that no answer gives it away. A line is added before the passages are written: a
 run that is killed leaves a line too many, never a passage too many.
 """
@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from bloomz_haystack.indexing.files import FoundFile, path_of, stored_name
+from bloomz_haystack.indexing.files import FoundFile, name_in_store, path_of
 from bloomz_haystack.settings import FILE_KEY
 from haystack_integrations.common.bloomz.whole_files import replacing
 
@@ -20,7 +20,7 @@ LIST_NAME = "files.jsonl"
 
 
 class IndexedFile(NamedTuple):
-    """A file that the store holds passages of; all names as ``stored_name`` writes them."""
+    """A file that the store holds passages of; all names as `name_in_store` writes them."""
 
     key: str  # in the passages' metadata
     name: str  # from the folder indexed
@@ -36,7 +36,7 @@ class IndexedFile(NamedTuple):
             return True
         except OSError:  # a folder that may not be looked into
             return False
-        return stored_name(path_of(self.way).resolve()) != self.path
+        return name_in_store(path_of(self.way).resolve()) != self.path
 
     def is_under(self, place: Path) -> bool:
         """Whether it is the file, or in the folder, that somebody names.
@@ -47,7 +47,7 @@ class IndexedFile(NamedTuple):
         return path_of(self.way).is_relative_to(place) or path_of(self.path).is_relative_to(place.resolve())
 
     def doubtful_place(self) -> Path | None:
-        """Look for what a disk that is not mounted leaves: an empty folder, or a link to nowhere.
+        """Return what an unmounted disk leaves behind: an empty folder, or a dangling link.
 
         :returns: it, if the file's nearest neighbour that is still there is one.
         """
@@ -85,15 +85,15 @@ class IndexedFiles:
                 continue
 
     def add(self, found: FoundFile) -> tuple[IndexedFile, IndexedFile | None]:
-        """Take note of a file.
+        """Add a file.
 
         :param found: the file.
         :returns: what is kept of it, and what was kept until now. A file known from a folder further up keeps its name.
         """
-        path = stored_name(found.path)
+        path = name_in_store(found.path)
         key = sha256(path.encode()).hexdigest()[:16]
         known = self.by_key.get(key)
-        file = IndexedFile(key, stored_name(found.name), stored_name(found.way), path)
+        file = IndexedFile(key, name_in_store(found.name), name_in_store(found.way), path)
         if known is not None and (known == file or _is_deeper(known, file)):
             return known, known
         self.by_key[key] = file
@@ -112,7 +112,7 @@ class IndexedFiles:
         self._new.clear()
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Take files off the list, whose passages are gone.
+        """Remove files whose passages are gone.
 
         :param keys: theirs.
         """
@@ -123,7 +123,7 @@ class IndexedFiles:
             part.write_bytes(b"".join(map(_line, self.by_key.values())))
 
     def under(self, places: Iterable[Path]) -> list[IndexedFile]:
-        """Look up the files that are in, or are, one of the places.
+        """Return the files that are in, or are, one of the places.
 
         :param places: absolute paths, there or not.
         :returns: those files.
@@ -142,7 +142,7 @@ def _line(file: IndexedFile) -> bytes:
 
 
 def of_file(key: str) -> dict[str, str]:
-    """Write the filter for the passages of a file.
+    """Return the filter for the passages of a file.
 
     :param key: its own.
     :returns: a Haystack filter.

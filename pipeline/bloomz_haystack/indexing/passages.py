@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from haystack import Document
 
-from bloomz_haystack.indexing.files import stored_name
+from bloomz_haystack.indexing.files import name_in_store
 from bloomz_haystack.settings import FILE_FIELD, FILE_KEY
 
 LONGEST_WORD = 100  # bytes; what is longer (base64, Chinese) counts as several words, and may be cut between them
@@ -51,7 +51,7 @@ class Splitter:
         """Cut one document.
 
         :param document: content and metadata. What the metadata has is kept: a name that it uses already
-            (``file_path``, ``split_id``, ``page_number``) is written as ``indexed_file_path``, ... beside it.
+            (`file_path`, `split_id`, `page_number`) is written as `indexed_file_path`, ... beside it.
         :param file: where it comes from.
         :param seen: the passages of this file so far; counts those that are alike, so that their ids differ.
         :returns: its passages; none for a document without text.
@@ -61,7 +61,7 @@ class Splitter:
         passages: list[Document] = []
         for words in self._windows(text):
             start, end = words[0].start, words[-1].end
-            own: dict[str, Any] = {FILE_FIELD: stored_name(file), "split_id": len(passages)}
+            own: dict[str, Any] = {FILE_FIELD: name_in_store(file), "split_id": len(passages)}
             if page:
                 page += text.count("\f", counted - 1, start)
                 counted = start + 1
@@ -110,7 +110,7 @@ def _free_name(name: str, taken: dict[str, Any]) -> str:
 
 
 def _passage_id(text: str, given: dict[str, Any], own: dict[str, Any], seen: Counter[str]) -> str:
-    """Hash what is said; a file that has a key is known by it, so that another ``file_path`` changes no id."""
+    """Hash what is said; a file that has a key is known by it, so that another `file_path` changes no id."""
     rest = {name: value for name, value in own.items() if name != FILE_FIELD or FILE_KEY not in given}
     digest = hashlib.sha256(json.dumps([text, given, rest], sort_keys=True).encode()).hexdigest()
     seen[digest] += 1

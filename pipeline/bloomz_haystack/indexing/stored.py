@@ -1,4 +1,4 @@
-"""A store's folder -> what it holds, file by file, and the removal of some of it: the ``store`` verbs' work.
+"""A store's folder -> what it holds, file by file, and the removal of some of it: the `store` verbs' work.
 
 Knows nothing of models and of the command line.
 """
@@ -34,7 +34,7 @@ class StoreFacts:
     hybrid: bool  # whether words are kept beside the vectors
 
     def as_json(self) -> dict[str, Any]:
-        """Give what ``bloomz store info --json`` prints."""
+        """Return what `bloomz store info --json` prints."""
         return asdict(self)
 
 
@@ -69,10 +69,10 @@ def store_facts(folder: StoreFolder) -> StoreFacts:
 
 
 def stored_files(store: QdrantEdgeDocumentStore) -> dict[str, Filters]:
-    """List the files whose passages a store holds, each with the filter that keeps them.
+    """Return the files whose passages a store holds, each with the filter that keeps them.
 
     :param store: open or not.
-    :returns: by name, in the order of the names: the ``file_path`` of the passages; of two files of one name, in two
+    :returns: by name, in the order of the names: the `file_path` of the passages; of two files of one name, in two
         folders, the whole path.
     """
     indexed = list(IndexedFiles(store.folder).by_key.values())
@@ -80,7 +80,7 @@ def stored_files(store: QdrantEdgeDocumentStore) -> dict[str, Filters]:
     files: dict[str, Filters] = {
         file.name if names[file.name] == 1 else file.way: dict(of_file(file.key)) for file in indexed
     }
-    # What was written by another program than ``bloomz index`` has no key.
+    # What was written by another program than `bloomz index` has no key.
     found, _ = store.get_metadata_field_unique_values(FILE_FIELD, size=2**31)
     no_key = {"field": f"meta.{FILE_KEY}", "operator": "==", "value": None}
     for name in found:
@@ -90,7 +90,7 @@ def stored_files(store: QdrantEdgeDocumentStore) -> dict[str, Filters]:
 
 
 def count_by_file(store: QdrantEdgeDocumentStore) -> list[FileCount]:
-    """Count the passages of each file; those of no file come last, under "".
+    """Return the passage count of each file; those of no file come last, under "".
 
     :param store: open or not.
     :returns: in the order of the names.
@@ -101,16 +101,16 @@ def count_by_file(store: QdrantEdgeDocumentStore) -> list[FileCount]:
 
 
 def of_files(filters: Iterable[Filters]) -> Filters:
-    """Write the filter that keeps the passages of some files."""
+    """Return the filter for the passages of some files."""
     return {"operator": "OR", "conditions": list(filters)}
 
 
 def files_named(store: QdrantEdgeDocumentStore, given: str) -> dict[str, Filters]:
-    """Find the stored files that a user means: a file, or all below a folder; both may be gone from the disk.
+    """Return the stored files that a user means: a file, or all below a folder; both may be gone from the disk.
 
     :param store: open or not.
-    :param given: a name as ``stored_files`` gives it, a folder in one, or a path, absolute or from here.
-    :returns: those that are meant, as ``stored_files`` gives them.
+    :param given: a name as `stored_files` gives it, a folder in one, or a path, absolute or from here.
+    :returns: those that are meant, as `stored_files` gives them.
     :raises ValueError: if there are none.
     """
     below = {file.key for file in IndexedFiles(store.folder).under([Path(os.path.abspath(given))])}

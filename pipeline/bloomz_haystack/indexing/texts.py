@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from haystack import Document
 
-from bloomz_haystack.indexing.files import Note, Problem, kind_of, size_of, stored_name
+from bloomz_haystack.indexing.files import Note, Problem, kind_of, name_in_store, size_of
 from bloomz_haystack.indexing.formats.extract import Extract, UnreadableFileError
 from bloomz_haystack.indexing.formats.line_ends import rejoined
 from haystack_integrations.common.bloomz.plain_text import plain_text
@@ -32,9 +32,9 @@ def read_file(path: Path) -> Iterator[Reading]:
     """Read one file.
 
     :param path: of a kind that is known.
-    :yields: documents; what is broken comes out as a ``Problem``, what is doubtful as a ``Note``.
+    :yields: documents; what is broken comes out as a `Problem`, what is doubtful as a `Note`.
     """
-    name, kind = stored_name(path), kind_of(path)
+    name, kind = name_in_store(path), kind_of(path)
     rest = size_of(path)
     try:
         with open_regular(path) as file:

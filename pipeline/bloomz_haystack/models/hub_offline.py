@@ -15,7 +15,7 @@ PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def stay_offline_if_unreachable(models: Iterable[str], bundled: Iterable[str]) -> bool:
-    """Set ``HF_HUB_OFFLINE`` if a model must come from the Hub and the Hub does not answer.
+    """Set `HF_HUB_OFFLINE` if a model must come from the Hub and the Hub does not answer.
 
     :param models: names and folders.
     :param bundled: names that need no Hub.

@@ -1,1 +1,1 @@
-"""One file a format: bytes -> ``Extract``. ``texts.py`` chooses among them."""
+"""One file a format: bytes -> `Extract`. `texts.py` chooses among them."""

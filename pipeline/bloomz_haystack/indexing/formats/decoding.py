@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from bloomz_haystack.files.printable import count
+from bloomz_haystack.files.printable import counted
 from bloomz_haystack.indexing.formats.extract import UnreadableFileError
 
 PIECE = 8 * 2**20  # bytes of a text decoded together
@@ -61,7 +61,7 @@ class Decoder:
     def __init__(self, encoding: str = "utf-8") -> None:
         """Start.
 
-        :param encoding: of ``encoding_of``.
+        :param encoding: of `encoding_of`.
         """
         self._wide = None if encoding == "utf-8" else codecs.getincrementaldecoder(encoding)("replace")
         self._utf8 = 0  # characters beyond ASCII that were good UTF-8
@@ -109,12 +109,12 @@ class Decoder:
         return text
 
     def notes(self) -> tuple[str, ...]:
-        """Say what was odd; a file that is Windows-1252 throughout is not."""
+        """Return what was odd; a file that is Windows-1252 throughout is not."""
         notes = []
         if self._cp1252 and self._utf8:
-            notes.append(f"{count(self._cp1252, 'byte')} of it not UTF-8, read as Windows-1252")
+            notes.append(f"{counted(self._cp1252, 'byte')} of it not UTF-8, read as Windows-1252")
         if self._lost:
-            notes.append(f"{count(self._lost, 'character')} of it unreadable, left out or shown as \ufffd")
+            notes.append(f"{counted(self._lost, 'character')} of it unreadable, left out or shown as \ufffd")
         return tuple(notes)
 
 

@@ -10,7 +10,7 @@ from haystack_integrations.document_stores.qdrant_edge.facts import check_json
 
 
 def read_json_lines(file: BinaryIO) -> Iterator[Extract]:
-    """Read ``{"content": ..., "meta": {...}}`` lines; a broken one is named and the others are read.
+    """Read `{"content": ..., "meta": {...}}` lines; a broken one is named and the others are read.
 
     :param file: open, at its beginning.
     :yields: each line that is not blank.

@@ -1,6 +1,6 @@
 """A word cut by a hyphen at the end of a line -> the whole word.
 
-``incen-`` / ``die`` is one word, ``peut-`` / ``être`` is a compound that keeps its hyphen. The letters do not tell
+`incen-` / `die` is one word, `peut-` / `être` is a compound that keeps its hyphen. The letters do not tell
 which, so in this order: the text itself, if it has the word elsewhere; then word lists of French and English
 (pyspellchecker), which know compounds; then, if both halves are words and the whole is not, a compound; else one word.
 Numbers (2019-2020), dashes after a space, single letters (e-mail) and names (Saint-Malo) are never joined.

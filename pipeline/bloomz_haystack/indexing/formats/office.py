@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from bloomz_haystack.files.printable import count
+from bloomz_haystack.files.printable import counted
 from bloomz_haystack.indexing.formats.extract import Extract, UnreadableFileError, ranges
 from bloomz_haystack.indexing.formats.office_files import check_office_file, drawn_text, office_text, parse_xml
 
@@ -54,6 +54,6 @@ def read_pptx(file: BinaryIO) -> Iterator[Extract]:
             bare.append(number)
     if bare and not any(slides):
         raise UnreadableFileError("no text in it, only pictures, which need OCR first")
-    notes_on = (f"no text on {count(len(bare), 'slide')} of pictures: {ranges(bare)}",) if bare else ()
+    notes_on = (f"no text on {counted(len(bare), 'slide')} of pictures: {ranges(bare)}",) if bare else ()
     title = presentation.core_properties.title
     yield Extract("\f".join(slides), {"title": title} if title else {}, notes=notes_on)

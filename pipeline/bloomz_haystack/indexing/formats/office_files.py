@@ -1,6 +1,6 @@
 """What .docx, .pptx and .xlsx have in common: a zip of XML, whose text stands in elements of the same names.
 
-The walk goes by local names: paragraphs ``p`` of texts ``t``, tables ``tbl`` of rows ``tr`` of cells ``tc``, in Word
+The walk goes by local names: paragraphs `p` of texts `t`, tables `tbl` of rows `tr` of cells `tc`, in Word
 and in PowerPoint alike, however deep they stand in content controls, insertions, groups or other tables. Haystack's
 converters see the top level only.
 """

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from bloomz_haystack.files.printable import count
+from bloomz_haystack.files.printable import counted
 from bloomz_haystack.indexing.formats.extract import Extract, UnreadableFileError, ranges
 
 DRAWN = 2000  # bytes of drawing that make a page without text worth naming; an empty page has some too
@@ -50,10 +50,10 @@ def read_pdf(file: BinaryIO) -> Iterator[Extract]:
 
 def _notes(bare: list[int], broken: list[tuple[int, Exception]]) -> Iterator[str]:
     if bare:
-        yield f"no text on {count(len(bare), 'page')} of it ({ranges(bare)}): scanned pages need OCR first"
+        yield f"no text on {counted(len(bare), 'page')} of it ({ranges(bare)}): scanned pages need OCR first"
     if broken:
         numbers = ranges([number for number, _ in broken])
-        yield f"{count(len(broken), 'page')} of it unreadable ({numbers}): {str(broken[0][1])[:100]}"
+        yield f"{counted(len(broken), 'page')} of it unreadable ({numbers}): {str(broken[0][1])[:100]}"
 
 
 def _page_text(page: Any) -> str:  # noqa: ANN401

@@ -1,7 +1,7 @@
 """An HTML page or a Markdown file -> its text.
 
 All that a reader sees is kept: lists in tables, asides, labels, lists of links, footers. Haystack's converter
-(trafilatura) keeps what it takes for the article. Left out: scripts, styles, menus (``nav``), titles of icons.
+(trafilatura) keeps what it takes for the article. Left out: scripts, styles, menus (`nav`), titles of icons.
 Markdown becomes HTML first, so both have one walk.
 """
 
@@ -31,7 +31,7 @@ _SPACES = re.compile(r"[ \t\r\n\f]+")
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 LONGEST_FRONT_MATTER = 65536
 
-Element = Any  # lxml has no types
+HtmlElement = Any  # lxml has no types
 
 
 def read_html(file: BinaryIO) -> Iterator[Extract]:
@@ -90,7 +90,7 @@ def decode_page(data: bytes) -> tuple[str, tuple[str, ...]]:
         return text, (f"{lost} bytes of it are not {name}",) if lost else ()
 
 
-def page_text(root: Element) -> str:
+def page_text(root: HtmlElement) -> str:
     """Return all that a reader of the page sees.
 
     :param root: of the page.
@@ -119,7 +119,7 @@ def page_text(root: Element) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line.strip(" \t") for line in text.split("\n"))).strip()
 
 
-def _before(node: Element, tag: str) -> str:
+def _before(node: HtmlElement, tag: str) -> str:
     if tag in _BLOCKS:
         return "\n"
     previous = node.getprevious()
@@ -136,7 +136,7 @@ def _flow(text: str | None, preformatted: int) -> str:
     return _SPACES.sub(" ", rejoined(text) if "\n" in text else text)
 
 
-def _parse(page: str) -> Element:
+def _parse(page: str) -> HtmlElement:
     from lxml import html
 
     # As bytes: lxml refuses a text that declares an encoding. Without huge_tree, what is nested 256 deep is lost.
@@ -147,7 +147,7 @@ def _parse(page: str) -> Element:
         raise UnreadableFileError(f"no text could be read from it: {error}") from None
 
 
-def _first(root: Element, tag: str) -> str:
+def _first(root: HtmlElement, tag: str) -> str:
     """The text of the first such element, icons' titles apart."""
     for node in root.iter(tag):
         if next(node.iterancestors("svg"), None) is None:

@@ -3,13 +3,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := demo-store
 
-.PHONY: demo test test-slow check check-avx2 gpu format clean
+.PHONY: demo serve test test-slow check check-avx2 gpu format clean
 
 demo: .venv/installed  ## index the example passages, ask in French and in English
 	rm -rf $(DEMO)
 	$(BIN)/bloomz index pipeline/bloomz_haystack/examples --store $(DEMO)
 	$(BIN)/bloomz ask "Quand a eu lieu le grand incendie de Londres ?" --store $(DEMO) --top-k 3
 	$(BIN)/bloomz ask "How long is a French passport valid?" --store $(DEMO) --top-k 3
+
+serve: .venv/installed-serve  ## index the example passages if there is no demo store, serve it on http://127.0.0.1:8000
+	test -d $(DEMO) || $(BIN)/bloomz index pipeline/bloomz_haystack/examples --store $(DEMO)
+	$(BIN)/bloomz serve --store $(DEMO) --host 127.0.0.1 --port 8000
 
 test: .venv/installed-test  ## the suite, offline, in two minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
@@ -44,6 +48,10 @@ format: .venv/installed-test
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
 	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/installed-serve: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[serve]"
 	touch $@
 
 .venv/installed-test: .venv/installed

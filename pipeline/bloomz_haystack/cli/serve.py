@@ -108,8 +108,8 @@ def serve_verb(
 def _read_token(file: Path | None) -> str | None:
     if file is not None:
         return check_token(file.read_text(encoding="utf-8", errors="replace"))
-    text = os.environ.get(TOKEN_VARIABLE)
-    return None if text is None else check_token(text)
+    text = os.environ.get(TOKEN_VARIABLE, "")
+    return check_token(text) if text.strip() else None
 
 
 @contextmanager
@@ -139,7 +139,6 @@ def _run(settings: ServeSettings, listener: socket.socket) -> None:
     app = create_app(settings, on_failure=lambda: setattr(server, "should_exit", True))
     state = app.state.service
     prepare_hub(state.models.answerer.model, state.models.answerer.ranker)
-    state.models.open()  # before the first log line: a store that is held elsewhere shows at once
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -11,9 +11,11 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from bloomz_haystack.service.access import BrowserHeaders, Doorkeeper
+from bloomz_haystack.service.documents import documents_router
 from bloomz_haystack.service.embeddings import embeddings_router
 from bloomz_haystack.service.errors import install_error_handlers
 from bloomz_haystack.service.health import health_router
+from bloomz_haystack.service.jobs import Jobs
 from bloomz_haystack.service.log import RequestLog
 from bloomz_haystack.service.metrics import Metrics, StateCollector
 from bloomz_haystack.service.models import Models
@@ -25,6 +27,8 @@ from bloomz_haystack.service.state import ServiceState
 from bloomz_haystack.service.static_page import mount_page
 from bloomz_haystack.service.types import ErrorResponse
 
+UPLOADS_AT_ONCE = 2  # that are read; each may be large
+
 logger = logging.getLogger(__name__)
 
 DESCRIPTION = """Passages that answer questions, in French and in English.
@@ -33,16 +37,19 @@ Des passages qui répondent aux questions, en français et en anglais."""
 
 
 def create_app(settings: ServeSettings, *, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
-    """Build the app; the store is opened and the models are loaded when it starts.
+    """Build the app, and open the store; the models are loaded when the app starts.
 
     :param settings: of the service.
     :param on_failure: called if the models cannot be loaded; the reason is `app.state.service.failure`.
     :returns: the app.
     :raises ValueError: if there is no store, or a model does not fit it.
+    :raises DocumentStoreError: if another process holds the store.
     """
     models = Models(settings)
-    state = ServiceState(settings, models, Slots(settings.slots, settings.waiting), Metrics(), time.time())
-    state.metrics.registry.register(StateCollector(state.slots, models))
+    jobs = Jobs(models.store.folder, models.index_settings, models.catalog)
+    slots, uploads = Slots(settings.slots, settings.waiting), Slots(UPLOADS_AT_ONCE, settings.waiting)
+    state = ServiceState(settings, models, slots, uploads, jobs, Metrics(), time.time())
+    state.metrics.registry.register(StateCollector(slots, jobs, models))
     app = FastAPI(
         title="bloomz",
         description=DESCRIPTION,
@@ -51,7 +58,7 @@ def create_app(settings: ServeSettings, *, on_failure: Callable[[], None] = lamb
         responses={status: {"model": ErrorResponse} for status in (401, 422, 503)},
     )
     app.state.service = state
-    for router in (search_router, rerank_router, embeddings_router, health_router):
+    for router in (search_router, documents_router, rerank_router, embeddings_router, health_router):
         app.include_router(router)
     mount_page(app)
     install_error_handlers(app)
@@ -72,10 +79,10 @@ def _lifespan(on_failure: Callable[[], None]) -> Callable[[FastAPI], AbstractAsy
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state: ServiceState = app.state.service
-        state.models.open()
         loading = asyncio.create_task(_load(state, on_failure))  # the doors are open meanwhile, and say 503
         yield
         await loading
+        await asyncio.to_thread(state.jobs.close)
         state.slots.close()
         state.models.close()
 
@@ -86,6 +93,7 @@ async def _load(state: ServiceState, on_failure: Callable[[], None]) -> None:
     start = time.perf_counter()
     try:
         await asyncio.to_thread(state.models.warm_up)
+        state.jobs.start()
     except Exception as error:  # of the Hub, of a damaged checkpoint, of the store
         state.failure = error
         logger.error("the models cannot be loaded", extra={"error": str(error)})

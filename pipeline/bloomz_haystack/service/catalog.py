@@ -2,9 +2,12 @@
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from bloomz_haystack.indexing.indexed_files import IndexedFile, IndexedFiles
 from bloomz_haystack.indexing.stored import FileCount, Filters, of_files, stored_files
+from bloomz_haystack.service.uploads import FOLDER
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 LANGUAGE_FIELD = "meta.language"
@@ -20,6 +23,7 @@ class StoreCounts(NamedTuple):
 
 class _Contents(NamedTuple):
     files: dict[str, Filters]
+    uploaded: set[str]
     counts: list[FileCount]
     facts: StoreCounts
 
@@ -33,6 +37,7 @@ class Catalog:
         :param store: open.
         """
         self._store = store
+        self._uploads = store.folder / FOLDER
         self._lock = threading.Lock()
         self._contents: _Contents | None = None
         self._changes = 0
@@ -49,6 +54,22 @@ class Catalog:
     def files(self) -> list[FileCount]:
         """Return each file with its passages, in the order of the names; those of no file come last, under ""."""
         return self._read().counts
+
+    def uploaded(self) -> set[str]:
+        """Return the names of the files that clients sent."""
+        return self._read().uploaded
+
+    def title(self, file: str) -> str | None:
+        """Return the title of a file.
+
+        :param file: its name, as `files` gives it.
+        :returns: the title; None if its passages have none, or several.
+        """
+        of = self._read().files.get(file)
+        if of is None:
+            return None
+        titles, found = self._store.get_metadata_field_unique_values("title", size=1, filters=of)
+        return str(titles[0]) if found == 1 else None
 
     def of(self, names: Sequence[str]) -> Filters:
         """Return the filter that keeps the passages of some files.
@@ -93,11 +114,25 @@ class Catalog:
             return contents
 
     def _made(self) -> _Contents:
-        files = stored_files(self._store)
+        indexed = IndexedFiles(self._store.folder).by_key
+        files, uploaded = {}, set()
+        for name, of in stored_files(self._store).items():
+            file = indexed.get(of.get("value", ""))
+            files[_shown_name(name, file, self._uploads)] = of
+            if file is not None and file.is_under(self._uploads):
+                uploaded.add(file.name)
+        files = dict(sorted(files.items()))
         counts = [FileCount(name, self._store.count_documents_by_filter(of)) for name, of in files.items()]
         passages = self._store.count_documents()
         languages, _ = self._store.get_metadata_field_unique_values(LANGUAGE_FIELD, size=100)
         facts = StoreCounts(passages, len(files), sorted(str(value) for value in languages))
         if rest := passages - sum(count for _, count in counts):
             counts.append(FileCount("", rest))
-        return _Contents(files, counts, facts)
+        return _Contents(files, uploaded, counts, facts)
+
+
+def _shown_name(name: str, file: IndexedFile | None, uploads: Path) -> str:
+    """Return a file's name as clients see it: of two of one name no path on this machine."""
+    if file is None or name == file.name or file.is_under(uploads):
+        return name if file is None else file.name
+    return f"{file.name} [{file.key[:8]}]"

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bloomz_haystack.service.jobs import Jobs
 from bloomz_haystack.service.models import Models
 from bloomz_haystack.service.slots import Slots
 
@@ -41,13 +42,14 @@ class Metrics:
 class StateCollector(Collector):
     """Reads queue, store and prefix cache when it is asked."""
 
-    def __init__(self, slots: Slots, models: Models) -> None:
+    def __init__(self, slots: Slots, jobs: Jobs, models: Models) -> None:
         """Keep what is read.
 
         :param slots: of the service.
+        :param jobs: of the service.
         :param models: of the service.
         """
-        self._slots, self._models = slots, models
+        self._slots, self._jobs, self._models = slots, jobs, models
 
     def collect(self) -> Iterator[Metric]:
         """Read the numbers.
@@ -59,6 +61,8 @@ class StateCollector(Collector):
         yield GaugeMetricFamily("bloomz_queue_length", "Requests that wait for a slot.", slots.waiting)
         yield GaugeMetricFamily("bloomz_in_flight", "Requests that are computed.", slots.in_flight)
         yield CounterMetricFamily("bloomz_refused", "Requests refused because the queue was full.", slots.refused)
+        yield GaugeMetricFamily("bloomz_jobs_waiting", "Uploads that wait to be indexed.", self._jobs.waiting)
+        yield CounterMetricFamily("bloomz_embedded", "Passages embedded for uploads.", self._jobs.embedded)
         yield GaugeMetricFamily("bloomz_passages", "Passages in the store.", models.store.count_documents())
         kept = models.prefix_cache()
         yield CounterMetricFamily("bloomz_prefix_cache_hits", "Passages found in the cache.", kept.get("hits", 0))

@@ -28,7 +28,7 @@ from bloomz_haystack.service.types import (
     SearchResponse,
     StepSeconds,
 )
-from bloomz_haystack.settings import FILE_FIELD, FILE_KEY
+from bloomz_haystack.settings import FILE_FIELD, FILE_KEY, IndexSettings
 from bloomz_haystack.store_folder import StoreFolder
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
@@ -43,14 +43,14 @@ class Models:
     """A store with its retriever, its ranker and a reader of sentences."""
 
     def __init__(self, settings: ServeSettings) -> None:
-        """Choose the models and check the settings; nothing is loaded.
+        """Choose the models, check the settings, and open the store; no model is loaded.
 
         :param settings: of the service.
         :raises ValueError: if there is no store, or a model does not fit it.
+        :raises DocumentStoreError: if another process holds the store.
         """
         self.settings = settings
         self.answerer = Answerer(settings.store, settings.ask, hold_store=True)
-        self.folder = StoreFolder(settings.store)
         # Without words, where a request asks for that; a prefix cache of its own would take the memory twice.
         vectors_only = replace(settings.ask, hybrid=False, prefix_cache=None, prefix_cache_folder=None)
         self._vectors_only = Answerer(settings.store, vectors_only, hold_store=True) if self.answerer.hybrid else None
@@ -62,17 +62,12 @@ class Models:
             self.answerer.ranker, precision=precision, progress_bar=False, score_prior=0.0, top_k=2**31 - 1
         )
         self._ranker: Any = self.answerer.pipeline.get_component("ranker")
-        self._open = ExitStack()
+        self.index_settings = IndexSettings(
+            model, hybrid=self.answerer.hybrid, precision=precision, wait=settings.ask.wait
+        )
         self.ready = threading.Event()
-
-    def open(self) -> None:
-        """Open the store, once, and keep it, so that no other process can.
-
-        :raises DocumentStoreError: if another process holds it.
-        """
-        if hasattr(self, "store"):
-            return
-        self.store = self._open.enter_context(self.folder.opened(self.settings.ask.wait))
+        self._open = ExitStack()
+        self.store = self._open.enter_context(StoreFolder(settings.store).opened(settings.ask.wait))
         self.catalog = Catalog(self.store)
 
     def warm_up(self) -> None:
@@ -174,6 +169,11 @@ class Models:
         """
         return self.embedder.embed([Document(content=text) for text in texts])
 
+    @property
+    def writable(self) -> bool:
+        """Whether documents can be added and removed."""
+        return os.access(self.store.folder, os.W_OK)
+
     def prefix_cache(self) -> dict[str, int]:
         """Return hits, misses and bytes of the ranker's cache; empty without one."""
         stats: dict[str, int] = self._ranker.stats()
@@ -191,7 +191,7 @@ class Models:
             languages=facts.languages,
             generator=self.settings.generator_model,
             version=version("bloomz-haystack"),
-            writable=os.access(self.store.folder, os.W_OK),
+            writable=self.writable,
             threshold=getattr(self._ranker, "recommended_threshold", None),
         )
 

@@ -28,10 +28,10 @@ class Slots:
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="answer")
 
     @asynccontextmanager
-    async def taken(self, request: Request) -> AsyncIterator[None]:
+    async def taken(self, request: Request | None) -> AsyncIterator[None]:
         """Take a slot, after those who came before.
 
-        :param request: of a client; if it has gone meanwhile nothing is computed.
+        :param request: of a client whose body was read; if it has gone meanwhile nothing is computed. None: not known.
         :yields: nothing.
         :raises ServiceError: if the queue is full, or the client has gone.
         """
@@ -44,7 +44,7 @@ class Slots:
         finally:
             self.waiting -= 1
         try:
-            if await request.is_disconnected():
+            if request is not None and await request.is_disconnected():
                 raise ServiceError(499, "the client has gone")
             self.in_flight += 1
             try:

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from bloomz_haystack.service.errors import ServiceError
+from bloomz_haystack.service.jobs import Jobs
 from bloomz_haystack.service.metrics import Metrics
 from bloomz_haystack.service.models import Models
 from bloomz_haystack.service.settings import ServeSettings
@@ -19,6 +20,8 @@ class ServiceState:
     settings: ServeSettings
     models: Models
     slots: Slots
+    uploads: Slots  # that are read at the same time
+    jobs: Jobs
     metrics: Metrics
     started: float  # Unix seconds
     failure: Exception | None = None  # why the models could not be loaded

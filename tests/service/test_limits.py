@@ -1,0 +1,113 @@
+"""Many clients at once, a full queue, clients that leave, models that are not loaded yet; what is counted."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from bloomz_haystack.settings import AskSettings
+
+Serve = Callable[..., httpx.Client]
+QUESTIONS = [
+    "Combien d'heures de sommeil faut-il à un adulte ?",
+    "How long is a French passport valid?",
+    "Quel est le plus long fleuve de France ?",
+    "How many hours of sleep does an adult need?",
+]
+SLOW = {
+    "query": "Où est la tour Eiffel ?",
+    "documents": ["La tour Eiffel est à Paris, au bord de la Seine. " * 20] * 300,
+}
+
+
+def numbers(client: httpx.Client) -> dict[str, float]:
+    """Return Prometheus' numbers by name and labels."""
+    lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
+    return {name: float(number) for name, number in (line.rsplit(" ", 1) for line in lines)}
+
+
+def without_seconds(answer: httpx.Response) -> dict[str, Any]:
+    """Return an answer without its times."""
+    assert answer.status_code == 200, answer.text
+    return {name: value for name, value in answer.json().items() if name not in ("seconds", "id")}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_many_at_once_get_the_answers_of_one_at_a_time(served: httpx.Client) -> None:
+    def ask(place: int) -> dict[str, Any]:
+        question = QUESTIONS[place % 4]
+        if place % 3:
+            return without_seconds(served.post("/v1/search", json={"query": question, "top_k": 1 + place % 2}))
+        return without_seconds(served.post("/v1/rerank", json={"query": question, "documents": QUESTIONS}))
+
+    alone = [ask(place) for place in range(12)]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(ask, list(range(12)) * 2))
+    assert together == alone * 2
+
+
+def test_a_full_queue_refuses_and_a_client_that_left_costs_nothing(serve: Serve) -> None:
+    client = serve(slots=1, waiting=1)
+    answers: list[httpx.Response] = []
+    slow = threading.Thread(target=lambda: answers.append(client.post("/v1/rerank", json=SLOW)))
+    slow.start()
+    until(lambda: numbers(client)["bloomz_in_flight"] == 1)
+
+    def leave() -> None:
+        try:
+            client.post("/v1/search", json={"query": "a"}, timeout=0.2)
+        except httpx.ReadTimeout:
+            answers.append(httpx.Response(0))
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    until(lambda: numbers(client)["bloomz_queue_length"] == 1)
+    refused = client.post("/v1/search", json={"query": "Où est la tour Eiffel ?"})
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert refused.json()["error"]["type"] == "overloaded_error"
+    leaving.join()
+    slow.join()
+    assert sorted(answer.status_code for answer in answers) == [0, 200]
+    until(lambda: numbers(client)["bloomz_queue_length"] == numbers(client)["bloomz_in_flight"] == 0)
+    counted = numbers(client)
+    assert counted["bloomz_refused_total"] == 1
+    assert counted['bloomz_request_seconds_count{door="/v1/search",status="499"}'] == 1
+    assert counted.get('bloomz_step_seconds_count{step="rank"}', 0) == 0
+    assert client.post("/v1/search", json={"query": "Où est la tour Eiffel ?"}).status_code == 200
+
+
+def test_until_the_models_are_loaded(serve: Serve) -> None:
+    client = serve()
+    ready = client.app.state.service.models.ready  # type: ignore[attr-defined]
+    ready.clear()
+    for answer in (client.get("/readyz"), client.post("/v1/search", json={"query": "a"})):
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+        assert "the models are still being loaded" in answer.text
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/v1/info").json()["passages"] == 2
+    ready.set()
+    assert client.get("/readyz").status_code == 200
+
+
+def test_what_is_counted(serve: Serve) -> None:
+    client = serve(ask=AskSettings(prefix_cache="50MB"))
+    for _ in range(2):
+        assert client.post("/v1/search", json={"query": QUESTIONS[0]}).status_code == 200
+    client.get("/nothing")
+    counted = numbers(client)
+    assert counted['bloomz_request_seconds_count{door="/v1/search",status="200"}'] == 2
+    assert counted['bloomz_request_seconds_count{door="other",status="404"}'] == 1
+    assert all(counted[f'bloomz_step_seconds_count{{step="{step}"}}'] == 2 for step in ("embed", "rank", "read"))
+    assert counted["bloomz_passages"] == 2
+    assert counted["bloomz_ready"] == 1
+    assert counted["bloomz_prefix_cache_hits_total"] >= 2

@@ -237,7 +237,7 @@ def test_uploads_that_are_refused(serve: Serve) -> None:
     refused(400, "not JSON", content=b"{", headers={"Content-Type": "application/json"})
     assert client.get("/v1/jobs/nothing").status_code == 404
     assert client.get("/v1/documents?limit=0").status_code == 422
-    both = {"files": ["sleep.txt"], "filters": {"field": "id", "operator": "==", "value": "a"}}
+    both: dict[str, object] = {"files": ["sleep.txt"], "filters": {"field": "id", "operator": "==", "value": "a"}}
     unclear: list[dict[str, object]] = [{}, both, {"filters": {}}]
     for body in unclear:
         assert client.request("DELETE", "/v1/documents", json=body).status_code == 422

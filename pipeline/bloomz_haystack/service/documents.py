@@ -11,11 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from bloomz_haystack.service.errors import ServiceError, client_errors
-from bloomz_haystack.service.jobs import TooManyJobsError
-from bloomz_haystack.service.state import AnyState, ReadyState, ServiceState
-from bloomz_haystack.service.types import (
-    MOST_TEXTS,
+from bloomz_haystack.service.document_types import (
     DocumentsRequest,
     FileList,
     JobResponse,
@@ -24,6 +20,10 @@ from bloomz_haystack.service.types import (
     RemoveResponse,
     StoredFile,
 )
+from bloomz_haystack.service.errors import ServiceError, client_errors
+from bloomz_haystack.service.jobs import TooManyJobsError
+from bloomz_haystack.service.state import AnyState, ReadyState, ServiceState
+from bloomz_haystack.service.types import MOST_TEXTS
 from bloomz_haystack.service.uploads import Upload, safe_name
 
 MOST_LISTED = 200

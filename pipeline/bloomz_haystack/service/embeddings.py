@@ -5,10 +5,7 @@ import base64
 from fastapi import APIRouter, Request
 
 from bloomz_haystack.service.errors import ServiceError, client_errors
-from bloomz_haystack.service.models import Models
-from bloomz_haystack.service.rerank import check_served
-from bloomz_haystack.service.state import AnyState, ReadyState
-from bloomz_haystack.service.types import (
+from bloomz_haystack.service.model_types import (
     EmbeddingItem,
     EmbeddingsRequest,
     EmbeddingsResponse,
@@ -16,6 +13,9 @@ from bloomz_haystack.service.types import (
     ModelList,
     TokenUsage,
 )
+from bloomz_haystack.service.models import Models
+from bloomz_haystack.service.rerank import check_served
+from bloomz_haystack.service.state import AnyState, ReadyState
 
 CHAT_MODEL = "bloomz"  # the service as a whole, to those who chat with it
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bloomz_haystack.files.printable import printable
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary, index_files
 from bloomz_haystack.service.catalog import Catalog
-from bloomz_haystack.service.types import JobFile, JobStatus
+from bloomz_haystack.service.document_types import JobFile, JobStatus
 from bloomz_haystack.service.uploads import FOLDER, Upload, readable_name, replaced
 from bloomz_haystack.settings import IndexSettings
 

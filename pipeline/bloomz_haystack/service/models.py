@@ -5,7 +5,6 @@ Knows nothing of HTTP. Everything here may be called from several threads.
 
 import os
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from haystack import Document, ExtractedAnswer
+from haystack import Document
 
 from bloomz_haystack.answering import Answerer, FoundPassage
 from bloomz_haystack.service.catalog import Catalog
 from bloomz_haystack.service.settings import ServeSettings
 from bloomz_haystack.service.types import (
-    AnswerSentence,
     InfoResponse,
+    MarkedSentence,
     SearchedPassage,
     SearchRequest,
     SearchResponse,
@@ -32,7 +31,6 @@ from bloomz_haystack.settings import FILE_FIELD, FILE_KEY, IndexSettings
 from bloomz_haystack.store_folder import StoreFolder
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
-from haystack_integrations.components.readers.bloomz import BloomzSentenceReader
 
 MOST_QUESTION_TOKENS = 512  # each is computed with every candidate
 WARM_QUESTION = "Où est la tour Eiffel ?"
@@ -40,7 +38,7 @@ OWN_FIELDS = (FILE_KEY, "copies", "title")  # of a passage's metadata: shown els
 
 
 class Models:
-    """A store with its retriever, its ranker and a reader of sentences."""
+    """A store with its retriever and its ranker."""
 
     def __init__(self, settings: ServeSettings) -> None:
         """Choose the models, check the settings, and open the store; no model is loaded.
@@ -56,7 +54,6 @@ class Models:
         self._vectors_only = Answerer(settings.store, vectors_only, hold_store=True) if self.answerer.hybrid else None
         model, precision = self.answerer.model, settings.ask.precision
         self.embedder = BloomzDocumentEmbedder(model, precision=precision, progress_bar=False)
-        self.reader = BloomzSentenceReader(model, precision=precision, progress_bar=False)
         # The answerer's own ranker takes a first stage's scores into account, and merges copies.
         self.reranker = BloomzRanker(
             self.answerer.ranker, precision=precision, progress_bar=False, score_prior=0.0, top_k=2**31 - 1
@@ -74,7 +71,7 @@ class Models:
         """Load the models, and answer a question, so that the first client does not wait."""
         for answerer in self._answerers():
             answerer.warm_up()
-        for component in (self.embedder, self.reader, self.reranker):
+        for component in (self.embedder, self.reranker):
             component.warm_up()
         self.search(SearchRequest(query=WARM_QUESTION))
         self.ready.set()
@@ -84,7 +81,7 @@ class Models:
         self.ready.clear()
         for answerer in self._answerers():
             answerer.close()
-        for component in (self.embedder, self.reader, self.reranker):
+        for component in (self.embedder, self.reranker):
             component.close()
         self._open.close()
 
@@ -117,16 +114,13 @@ class Models:
             candidates=wanted.candidates,
             threshold=wanted.threshold,
         )
-        start = time.perf_counter()
-        sentences = self._sentences(question, answer.passages) if wanted.sentences else {}
-        steps = {name: answer.seconds.get(name, 0.0) for name in ("embed", "retrieve", "rank")}
         if answer.stored == 0:
             notes.append("the store is empty: add documents first")
         return SearchResponse(
             query=wanted.query,
-            passages=[_shown(passage, sentences.get(passage.id)) for passage in answer.passages],
+            passages=[_shown(passage, wanted.sentences) for passage in answer.passages],
             threshold=answer.threshold,
-            seconds=StepSeconds(**steps, read=time.perf_counter() - start),
+            seconds=StepSeconds(**{name: answer.seconds.get(name, 0.0) for name in StepSeconds.model_fields}),
             notes=notes,
         )
 
@@ -134,11 +128,6 @@ class Models:
         if hybrid and not self.answerer.hybrid:
             raise ValueError("hybrid: the store has no BM25 index: leave hybrid out")
         return self._vectors_only if hybrid is False and self._vectors_only else self.answerer
-
-    def _sentences(self, question: str, passages: Sequence[FoundPassage]) -> dict[str, AnswerSentence]:
-        documents = [Document(id=passage.id, content=passage.content, meta=passage.meta) for passage in passages]
-        answers = self.reader.run(query=question, documents=documents)["answers"]
-        return {answer.document.id: _sentence(answer) for answer in answers if answer.document}
 
     def _readable(self, question: str) -> tuple[str, list[str]]:
         """Return a question short enough to be computed, and a note if its end was cut."""
@@ -196,13 +185,7 @@ class Models:
         )
 
 
-def _sentence(answer: ExtractedAnswer) -> AnswerSentence:
-    place = answer.document_offset or ExtractedAnswer.Span(0, 0)
-    page = answer.meta.get("answer_page_number")
-    return AnswerSentence(text=answer.data or "", start=place.start, end=place.end, score=answer.score, page=page)
-
-
-def _shown(passage: FoundPassage, answer: AnswerSentence | None) -> SearchedPassage:
+def _shown(passage: FoundPassage, marked: bool) -> SearchedPassage:
     meta = passage.meta
     source, page, title = meta.get(FILE_FIELD), meta.get("page_number"), meta.get("title")
     copies = meta.get("copies")
@@ -211,7 +194,7 @@ def _shown(passage: FoundPassage, answer: AnswerSentence | None) -> SearchedPass
         content=passage.content,
         score=passage.score,
         similarity=passage.similarity,
-        answer=answer,
+        answer=MarkedSentence(**passage.answer._asdict()) if marked and passage.answer else None,
         source=source if isinstance(source, str) else None,
         page=page if isinstance(page, int) else None,
         title=title if isinstance(title, str) else None,

@@ -6,9 +6,9 @@ import numpy as np
 from fastapi import APIRouter, Request
 
 from bloomz_haystack.service.errors import ServiceError, client_errors
+from bloomz_haystack.service.model_types import RerankRequest, RerankResponse, RerankResult, RerankText, TokenUsage
 from bloomz_haystack.service.models import Models
 from bloomz_haystack.service.state import ReadyState
-from bloomz_haystack.service.types import RerankRequest, RerankResponse, RerankResult, RerankText, TokenUsage
 
 rerank_router = APIRouter(tags=["models"])
 

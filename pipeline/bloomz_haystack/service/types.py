@@ -1,6 +1,6 @@
-"""What passes through the doors, typed and described; unknown fields are refused.
+"""What passes through the doors, typed and described, with unknown fields refused: questions, answers, errors, info.
 
-Shapes that others fixed (OpenAI's embeddings and models, Cohere's and Jina's rerank) are kept to the letter.
+`model_types` and `document_types` have the rest.
 """
 
 from typing import Annotated, Any, Literal
@@ -38,8 +38,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def _examples(*examples: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": list(examples)})
+def examples(*shown: dict[str, Any]) -> ConfigDict:
+    r"""Return what puts examples into the description of a type.
+
+    :param \*shown: JSON objects.
+    :returns: for `model_config`.
+    """
+    return ConfigDict(json_schema_extra={"examples": list(shown)})
 
 
 class ErrorDetail(Strict):
@@ -56,7 +61,7 @@ class ErrorResponse(Strict):
 
     error: ErrorDetail
 
-    model_config = _examples(
+    model_config = examples(
         {
             "error": {
                 "message": "top_k: should be greater than or equal to 1",
@@ -95,13 +100,13 @@ class SearchRequest(Strict):
     hybrid: bool | None = Field(default=None, description="Search by words too; null: if the store has a BM25 index.")
     sentences: bool = Field(default=True, description="Mark in each passage the sentence that answers.")
 
-    model_config = _examples(
+    model_config = examples(
         {"query": "Combien d'heures de sommeil faut-il à un adulte ?", "top_k": 3, "language": "en"},
         {"query": "How long is a French passport valid?", "threshold": "auto", "files": ["everyday-facts.jsonl"]},
     )
 
 
-class AnswerSentence(Strict):
+class MarkedSentence(Strict):
     """The sentence of a passage that answers."""
 
     text: str = Field(description="The sentence, as it stands in the passage.")
@@ -118,7 +123,7 @@ class SearchedPassage(Strict):
     content: str = Field(description="Its text.")
     score: float = Field(description="The ranker's probability that it answers the question.")
     similarity: float = Field(description="The retriever's: the cosine or, in a hybrid search, the fused score.")
-    answer: AnswerSentence | None = Field(default=None, description="The sentence that answers; null if not asked for.")
+    answer: MarkedSentence | None = Field(default=None, description="The sentence that answers; null if not asked for.")
     source: str | None = Field(default=None, description="The file it comes from.")
     page: int | None = Field(default=None, description="The page on which it begins.")
     title: str | None = Field(default=None, description="Of the document.")
@@ -144,7 +149,7 @@ class SearchResponse(Strict):
     seconds: StepSeconds
     notes: list[str] = Field(description="What is worth knowing of the answer, e.g. that the question was cut.")
 
-    model_config = _examples(
+    model_config = examples(
         {
             "query": "Combien d'heures de sommeil faut-il à un adulte ?",
             "passages": [
@@ -174,123 +179,6 @@ class SearchResponse(Strict):
     )
 
 
-class RerankText(Strict):
-    """A document to rank."""
-
-    text: Text = Field(description="Its text.")
-
-
-class RerankRequest(Strict):
-    """Documents to rank for a question, in Cohere's and Jina's shape."""
-
-    model: Text | None = Field(
-        default=None, description="The ranker, as GET /v1/models names it; null: the one there is."
-    )
-    query: QuestionText = Field(description="The question.")
-    documents: list[Text | RerankText] = Field(min_length=1, max_length=MOST_TEXTS, description="Texts to rank.")
-    top_n: int | None = Field(default=None, ge=1, description="Most results; null: all.")
-    return_documents: bool = Field(default=False, description="Also return the texts.")
-
-    model_config = _examples(
-        {
-            "query": "Où est la tour Eiffel ?",
-            "documents": ["Big Ben is in London.", "The Eiffel tower stands in Paris."],
-            "top_n": 1,
-        },
-        {
-            "query": "Where is the Eiffel tower?",
-            "documents": [{"text": "La tour Eiffel est à Paris."}, {"text": "Big Ben est à Londres."}],
-            "return_documents": True,
-        },
-    )
-
-
-class RerankResult(Strict):
-    """A document's place in the ranking."""
-
-    index: int = Field(description="Of the document in the request, from 0.")
-    relevance_score: float = Field(description="The ranker's probability; 0 for a document without text.")
-    document: RerankText | None = Field(default=None, description="The document, if asked for.")
-
-
-class TokenUsage(Strict):
-    """Tokens that were read."""
-
-    prompt_tokens: int = Field(default=0, description="As total_tokens.")
-    total_tokens: int = Field(description="Of all the texts.")
-
-
-class RerankResponse(Strict):
-    """The documents, best first."""
-
-    id: str = Field(description="Of this answer.")
-    model: str = Field(description="The ranker.")
-    results: list[RerankResult] = Field(description="Best first.")
-    usage: TokenUsage
-    meta: JsonObject = Field(description="Notes, and the version of the interface as Cohere's clients expect it.")
-
-    model_config = _examples(
-        {
-            "id": "rerank-1",
-            "model": "tiny-fr-en-ranker",
-            "results": [{"index": 1, "relevance_score": 0.98, "document": None}],
-            "usage": {"prompt_tokens": 24, "total_tokens": 24},
-            "meta": {"api_version": {"version": "1"}, "notes": []},
-        }
-    )
-
-
-class EmbeddingsRequest(Strict):
-    """Texts to embed, in OpenAI's shape."""
-
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)] = Field(
-        description="A text or several."
-    )
-    model: Text | None = Field(
-        default=None, description="The retriever, as GET /v1/models names it; null: the one there is."
-    )
-    encoding_format: Literal["float", "base64"] = Field(
-        default="float", description="base64: of float32, little-endian."
-    )
-    dimensions: int | None = Field(default=None, ge=1, description="Only the retriever's own.")
-    user: Text | None = Field(default=None, description="Not looked at.")
-
-    model_config = _examples({"input": "Où est la tour Eiffel ?"}, {"input": ["The Eiffel tower is in Paris."]})
-
-
-class EmbeddingItem(Strict):
-    """A vector."""
-
-    object: Literal["embedding"] = Field(default="embedding", description="As OpenAI's.")
-    index: int = Field(description="Of the text in the request, from 0.")
-    embedding: list[float] | str = Field(description="A unit vector.")
-
-
-class EmbeddingsResponse(Strict):
-    """The vectors, in the order of the texts."""
-
-    object: Literal["list"] = Field(default="list", description="As OpenAI's.")
-    data: list[EmbeddingItem] = Field(description="A vector per text.")
-    model: str = Field(description="The retriever.")
-    usage: TokenUsage
-
-
-class ModelItem(Strict):
-    """A model that is served."""
-
-    id: str = Field(description="Its name.")
-    object: Literal["model"] = Field(default="model", description="As OpenAI's.")
-    created: int = Field(description="When the service was started, in Unix seconds.")
-    owned_by: str = Field(description='What it is for: "retriever", "ranker" or "chat".')
-
-
-class ModelList(Strict):
-    """The models that are served."""
-
-    object: Literal["list"] = Field(default="list", description="As OpenAI's.")
-    data: list[ModelItem] = Field(description="Retriever, ranker and, for chats, the service as a whole.")
-
-
 class InfoResponse(Strict):
     """What is served."""
 
@@ -304,98 +192,3 @@ class InfoResponse(Strict):
     version: str = Field(description="Of the service.")
     writable: bool = Field(description="Whether documents can be added and removed.")
     threshold: float | None = Field(description="The threshold that the ranker recommends.")
-
-
-class TextDocument(Strict):
-    """A text to index."""
-
-    content: Text = Field(description="The text.")
-    meta: JsonObject | None = Field(default=None, description="Its metadata, which filters can name.")
-    title: Text | None = Field(default=None, description="Its title.")
-
-
-class DocumentsRequest(Strict):
-    """Texts to index."""
-
-    documents: list[TextDocument] = Field(min_length=1, max_length=MOST_TEXTS, description="The texts.")
-
-    model_config = _examples(
-        {"documents": [{"content": "La piscine ferme le lundi.", "title": "Piscine", "meta": {"language": "fr"}}]},
-        {"documents": [{"content": "The pool is closed on Mondays.", "title": "Pool", "meta": {"language": "en"}}]},
-    )
-
-
-JobState = Literal["queued", "running", "done", "failed"]
-
-
-class JobFile(Strict):
-    """A file on its way into the store."""
-
-    name: str = Field(description="As the store calls it.")
-    state: JobState = Field(default="queued", description="failed: nothing of it was indexed.")
-    passages: int = Field(default=0, description="Found in it so far.")
-    problem: str | None = Field(default=None, description="What could not be read, in one line.")
-
-
-class JobStatus(Strict):
-    """Files on their way into the store."""
-
-    id: str = Field(description="Of the job.")
-    state: JobState = Field(default="queued", description="failed: no file could be indexed.")
-    files: list[JobFile] = Field(description="Each with its own state.")
-    done: int = Field(default=0, description="Files that are done, or have failed.")
-    total: int = Field(description="Files.")
-    seconds: float = Field(default=0.0, description="That it took so far.")
-
-
-class JobResponse(Strict):
-    """What was accepted; GET /v1/jobs/{id} says how far it is."""
-
-    job: JobStatus
-
-    model_config = _examples(
-        {
-            "job": {
-                "id": "19a-5f3c",
-                "state": "queued",
-                "files": [{"name": "sommeil.txt", "state": "queued", "passages": 0, "problem": None}],
-                "done": 0,
-                "total": 1,
-                "seconds": 0.0,
-            }
-        }
-    )
-
-
-class StoredFile(Strict):
-    """A file whose passages the store holds."""
-
-    file: str = Field(description='Its name; "" for the passages of no file.')
-    passages: int = Field(description="That the store holds of it.")
-    title: str | None = Field(default=None, description="Of the document, if the file is one.")
-
-
-class FileList(Strict):
-    """A page of the list of files."""
-
-    files: list[StoredFile] = Field(description="In the order of the names.")
-    total: int = Field(description="Files in the store.")
-
-
-class RemoveRequest(Strict):
-    """What to remove from the store: files, or the passages that match a filter."""
-
-    files: list[Text] | None = Field(
-        default=None, min_length=1, max_length=MOST_TEXTS, description="Names, as GET /v1/documents gives them."
-    )
-    filters: JsonObject | None = Field(default=None, min_length=1, description="A Haystack filter.")
-
-    model_config = _examples(
-        {"files": ["sommeil.txt"]}, {"filters": {"field": "meta.language", "operator": "==", "value": "en"}}
-    )
-
-
-class RemoveResponse(Strict):
-    """What was removed."""
-
-    removed: int = Field(description="Passages.")

@@ -9,8 +9,7 @@ const TOO_LARGE = 413;
 
 /** Send files to be indexed and show how far they are; `onDone` is called when passages may have come. */
 export async function upload(files, onDone) {
-  const names = files.map((file) => file.name);
-  const view = new Progress(names);
+  const view = new Progress();
   try {
     await sendAndFollow(files, view);
   } finally {
@@ -22,57 +21,50 @@ export async function upload(files, onDone) {
 async function sendAndFollow(files, view) {
   const form = new FormData();
   for (const file of files) form.append("files", file);
-  let job;
+  const all = (state, problem = null) => files.map(({ name }) => ({ name, state, problem }));
+  view.show(files, all("sending"));
   try {
-    ({ job } = await request("POST", "v1/documents", form));
-  } catch (error) {
-    if (error.status === TOO_LARGE && files.length > 1) {
-      const half = Math.ceil(files.length / 2);
-      await sendAndFollow(files.slice(0, half), view);
-      return sendAndFollow(files.slice(half), view);
-    }
-    return view.fail(files.map((file) => file.name), error.message || say("unreachable"));
-  }
-  view.show(job);
-  try {
+    let { job } = await request("POST", "v1/documents", form);
+    view.show(files, job.files); // the service may give them other names
     while (job.state === "queued" || job.state === "running") {
       await new Promise((resolve) => setTimeout(resolve, PAUSE));
-      job = await request("GET", `v1/jobs/${encodeURIComponent(job.id)}`).then((reply) => reply.job ?? reply);
-      view.show(job);
+      job = await request("GET", `v1/jobs/${encodeURIComponent(job.id)}`);
+      view.show(files, job.files);
     }
   } catch (error) {
-    view.fail(files.map((file) => file.name), error.message || say("unreachable"));
+    if (error.status !== TOO_LARGE || files.length === 1) return view.show(files, all("failed", error.message || say("unreachable")));
+    view.show(files, []);
+    const half = Math.ceil(files.length / 2);
+    await sendAndFollow(files.slice(0, half), view);
+    await sendAndFollow(files.slice(half), view);
   }
 }
 
 /** Rows of an upload: one a file, until the person dismisses them. */
 class Progress {
-  constructor(names) {
-    this.states = new Map(names.map((name) => [name, { name, state: "sending" }]));
+  constructor() {
+    this.batches = new Map(); // files sent together -> what the service says of them
     this.list = element("ul.progress-list");
-    this.bar = element("progress", { "aria-label": say("documents") });
+    this.bar = element("progress", { "aria-label": say("addFiles") });
     this.head = element("div.progress-head", {}, this.bar);
     this.box = element("section.card.progress", {}, this.head, this.list);
     find("#uploads").prepend(this.box);
-    this.#render();
   }
 
-  /** Show the state of a job and of its files. */
-  show(job) {
-    job.files.forEach((file) => this.states.set(file.name, file));
-    this.#render();
-  }
-
-  /** Show why files were not indexed. */
-  fail(names, problem) {
-    names.forEach((name) => this.states.set(name, { name, state: "failed", problem }));
-    this.#render();
+  /** Show the state of files that were sent together. */
+  show(batch, states) {
+    this.batches.set(batch, states);
+    const all = this.#states();
+    const ready = all.filter(({ state }) => state === "done" || state === "failed").length;
+    this.bar.max = Math.max(all.length, 1);
+    if (ready > 0) this.bar.value = ready;
+    this.list.replaceChildren(...all.map(row));
   }
 
   /** Say what became of the files. */
   end() {
-    const states = [...this.states.values()];
-    const failed = states.filter((file) => file.state !== "done").length;
+    const states = this.#states();
+    const failed = states.filter(({ state }) => state !== "done").length;
     const words = [states.length > failed && say("indexed", states.length - failed), failed > 0 && say("notIndexed", failed)];
     const summary = words.filter(Boolean).join(", ");
     const dismiss = () => {
@@ -84,24 +76,20 @@ class Progress {
     find("#notice").textContent = summary;
   }
 
-  #render() {
-    const states = [...this.states.values()];
-    this.bar.max = states.length;
-    const ready = states.filter((file) => file.state === "done" || file.state === "failed").length;
-    if (ready > 0) this.bar.value = ready;
-    this.list.replaceChildren(...states.map(row));
+  #states() {
+    return [...this.batches.values()].flat();
   }
 }
 
 function row({ name, state, passages, problem }) {
-  const detail = { sending: say("sending"), queued: say("queued"), running: say("running"), failed: say("failedFile") };
-  const words = state === "done" ? say("done", passages ?? 0) : (detail[state] ?? state);
+  const before = { sending: say("sending"), queued: say("queued"), running: say("running") };
+  const words = state === "done" ? [say("done", passages ?? 0), problem] : [problem ?? before[state] ?? say("failedFile")];
   const mark = { done: "check", failed: "warning" }[state] ?? "clock";
   return element(
     "li",
     { class: `progress-${state}` },
     icon(mark),
-    element("span.file-text", {}, element("span.file-name", {}, name), element("span.file-detail", {}, problem ?? words)),
+    element("span.file-text", {}, element("span.file-name", {}, name), element("span.file-detail", {}, words.filter(Boolean).join(" · "))),
   );
 }
 

@@ -467,3 +467,31 @@ def test_progress_bar_only_for_a_long_rerank(tiny_ranker: Path, capsys: pytest.C
     assert capsys.readouterr() == ("", "")
     loud.run(query="Who?", documents=many)
     assert "201/201" in capsys.readouterr().err
+
+
+def test_the_recommended_threshold_is_told_and_never_applied(
+    make_bloom: MakeBloom, edit_config: Callable[..., None]
+) -> None:
+    folder = make_bloom(ranker=True)
+    documents = [Document(content=text) for text in ("Une île.", "An island.", "")]
+    silent = BloomzRanker(str(folder), device=CPU)
+    ranked = silent.run(query=QUESTION, documents=documents)["documents"]
+    assert (silent.recommended_threshold, silent.stats()) == (None, {})
+    silent.close()
+    edit_config(folder, score_threshold=0.999)
+    told = BloomzRanker(str(folder), device=CPU)
+    assert told.stats() == {}
+    assert told.recommended_threshold == 0.999
+    assert told.stats() == {"recommended_threshold": 0.999}
+    assert told.run(query=QUESTION, documents=documents)["documents"] == ranked
+    assert told.score_threshold is None
+
+
+@pytest.mark.parametrize("threshold", [True, "0.8", 80, -0.1])
+def test_a_threshold_that_is_no_probability_is_refused(
+    make_bloom: MakeBloom, edit_config: Callable[..., None], threshold: object
+) -> None:
+    folder = make_bloom(ranker=True)
+    edit_config(folder, score_threshold=threshold)
+    with pytest.raises(CheckpointError, match=r"score_threshold in config.json must be a number from 0 to 1, but got"):
+        BloomzRanker(str(folder), device=CPU).warm_up()

@@ -68,3 +68,27 @@ def test_a_forked_child_computes_what_its_parent_does() -> None:
         check=False,
     )
     assert done.stdout.splitlines() == ["warm 0", "warm int8 0", "new in the child 0", "locked 0"], done.stderr
+
+
+def test_everything_imports_where_posix_is_missing() -> None:
+    """As on Windows: without fork, its hooks, file locks, rights, processor affinity and some signals."""
+    code = """
+import errno, os, signal, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+for name in ("fork", "register_at_fork", "fchmod", "getuid", "sched_getaffinity", "sched_setaffinity"):
+    delattr(os, name)
+for name in ("SIGKILL", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM"):
+    delattr(signal, name)
+import haystack_integrations.common.bloomz.checkpoint as checkpoint
+import haystack_integrations.document_stores.qdrant_edge
+import haystack_integrations.components.embedders.bloomz
+import haystack_integrations.components.rankers.bloomz
+import haystack_integrations.components.retrievers.qdrant_edge
+import bloomz_haystack.files.provenance
+from haystack_integrations.common.bloomz.encoder import Encoder
+opened = checkpoint.open_checkpoint(checkpoint.BUNDLED_RETRIEVER, "embed")
+print(Encoder(opened).encode(["Une île."]).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("(1, 576)", 0), done.stderr

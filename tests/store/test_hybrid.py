@@ -461,7 +461,7 @@ def test_words_follow_what_is_written_and_deleted(tmp_path: Path, datatype: str)
 def test_a_store_made_without_words_says_what_to_do_and_gets_them(
     tmp_path: Path, store: QdrantEdgeDocumentStore, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored, "PAGE", 7)
+    monkeypatch.setattr(stored, "SCROLL_PAGE", 7)
     old = QdrantEdgeDocumentStore(str(tmp_path / "store"), DIMENSION)
     old.write_embeddings(passages(), embeddings(60, 1))
     description = json.loads((old.folder / "store.json").read_text())
@@ -488,7 +488,7 @@ KILLED = """
 import os, sys
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge import shard, stored, writing
-stored.PAGE = 7
+stored.SCROLL_PAGE = 7
 give, pages = writing.document_words, []
 def words(text):
     pages.append(text)

@@ -1,5 +1,5 @@
-"""The Bloom engine: torch and numpy, and nothing of Haystack.
+"""The Bloom engine: torch and numpy; `component` alone knows Haystack.
 
-Floors, each importing only from those above it in this list: tokens, packing, checkpoint; attention; forward; encoder;
-scorer. The prefix cache stands beside them: prefix_states, prefix_store, prefix_cache; prefix_forward; prefix_batches.
+From tokens to scores: `tokens`, `packing`, `bloom`, `sources`, `checkpoint`; `attention`, `forward`; `batches`;
+`encoder`, `scorer`. Faster layers: `linear`, `int8`. Passages read once for many questions: `prefix_cache`.
 """

@@ -3,7 +3,7 @@
 Enters: the fused projections of a layer, (T, N, 3, D). Leaves: (T, N, D). A text attends to itself only.
 
 ALiBi adds slope * key position to the scores; what is constant along a row leaves softmax unchanged, so the position of
-the query is not needed. Source: arXiv 2108.12409; transformers ``build_alibi_tensor``.
+the query is not needed. Source: arXiv 2108.12409; transformers `build_alibi_tensor`.
 """
 
 import inspect
@@ -42,8 +42,8 @@ def choose_implementation(dtype: torch.dtype, device: torch.device) -> Implement
 
     :param dtype: of the projections.
     :param device: where they are.
-    :returns: ``alibi_feature`` in float32, where the position survives as one number; ``alibi_varlen``, one call for
-        the whole batch, in 16 bits on a GPU with flash attention (Ampere or later); ``alibi_bias`` in 16 bits
+    :returns: `alibi_feature` in float32, where the position survives as one number; `alibi_varlen`, one call for
+        the whole batch, in 16 bits on a GPU with flash attention (Ampere or later); `alibi_bias` in 16 bits
         elsewhere, where a kernel may round the scores, and a position of 2,048 with them: there the bias is relative,
         exact near the query.
     """
@@ -74,7 +74,7 @@ def packed_attention(
     :param fused: (T, N, 3, D) queries, keys, values, as Bloom's query_key_value gives them.
     :param batch: where each text starts and ends.
     :param slopes: (N,) float32.
-    :param implementation: force one; by default ``choose_implementation`` decides.
+    :param implementation: force one; by default `choose_implementation` decides.
     :returns: (T, N, D), same dtype.
     """
     attend = _IMPLEMENTATIONS[implementation or choose_implementation(fused.dtype, fused.device)]

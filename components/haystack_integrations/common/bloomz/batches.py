@@ -32,7 +32,7 @@ def last_states_in_batches(
     :param checkpoint: an open checkpoint; of a ranker, the body.
     :param token_ids: B arrays of token ids.
     :param batch_tokens: token budget of a batch.
-    :yields: positions (b,) in ``token_ids`` and last hidden states (b, H) float32, batch by batch.
+    :yields: positions (b,) in `token_ids` and last hidden states (b, H) float32, batch by batch.
     :raises FloatingPointError: if the model gives a value that is not finite.
     """
     body = checkpoint.model.base_model
@@ -61,7 +61,7 @@ def finite_vectors(states: torch.Tensor, checkpoint: Checkpoint) -> Vectors:
 
 
 def warn_truncated(truncated: int, total: int, what: str, max_length: int) -> None:
-    """Say once a call how many texts lost their end.
+    """Log how many texts lost their end, one warning a call.
 
     :param truncated: how many did.
     :param total: of how many.

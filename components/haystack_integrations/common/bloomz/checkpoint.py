@@ -56,7 +56,7 @@ class Placement(NamedTuple):
 
 
 class LoadSettings(NamedTuple):
-    """How to load a checkpoint; the names are those of ``from_pretrained``."""
+    """How to load a checkpoint; the names are those of `from_pretrained`."""
 
     revision: str | None = None
     local_files_only: bool = False
@@ -68,7 +68,7 @@ class LoadSettings(NamedTuple):
 
 @dataclass
 class Checkpoint:
-    """Weights and tokenizer, ready to use, shared between ``users``."""
+    """Weights and tokenizer, ready to use, shared between `users`."""
 
     name: str
     model: Any  # a `BloomBody` or `BloomWithHead`, or transformers' own, whose layers have the same names
@@ -135,12 +135,12 @@ def open_checkpoint(
     """Load a Bloom checkpoint, or share the copy that is already open with the same settings.
 
     :param model: bundled name, local folder or name on the Hugging Face Hub.
-    :param task: "embed" for a ``BloomModel``, "rank" for a ``BloomForSequenceClassification``.
-    :param device: as for ``choose_placement``.
+    :param task: "embed" for a `BloomModel`, "rank" for a `BloomForSequenceClassification`.
+    :param device: as for `choose_placement`.
     :param token: for gated or private models on the Hub.
     :param settings: how to load.
     :param progress_bar: show the one of transformers while it loads.
-    :returns: the checkpoint; give it back with ``close_checkpoint``.
+    :returns: the checkpoint; give it back with `close_checkpoint`.
     :raises CheckpointError: if it cannot be found, is not a Bloom, or is a ranker where a retriever is needed, or the
         reverse.
     """
@@ -162,9 +162,9 @@ def open_checkpoint(
 
 
 def close_checkpoint(checkpoint: Checkpoint) -> None:
-    """Give a checkpoint back: when the last user has, and drops it, the weights are freed.
+    """Return a checkpoint back: when the last user has, and drops it, the weights are freed.
 
-    :param checkpoint: from ``open_checkpoint``, once for each call of it.
+    :param checkpoint: from `open_checkpoint`, once for each call of it.
     """
     with _shelf_lock:
         checkpoint.users -= 1
@@ -176,7 +176,7 @@ def resolve(model: str) -> str:
     """Turn a bundled name into its folder; leave any other name as it is.
 
     :param model: name or folder.
-    :returns: what ``from_pretrained`` understands.
+    :returns: what `from_pretrained` understands.
     """
     bundled = BUNDLED_FOLDER / model
     return str(bundled) if model in (BUNDLED_RETRIEVER, BUNDLED_RANKER) else str(Path(model).expanduser())
@@ -185,7 +185,7 @@ def resolve(model: str) -> str:
 def positive_label(config: Any) -> int:  # noqa: ANN401
     """Find which of the two labels means "relevant".
 
-    :param config: of a ``BloomForSequenceClassification``.
+    :param config: of a `BloomForSequenceClassification`.
     :returns: 0 or 1.
     :raises CheckpointError: if there are not two labels, or not exactly one of them has a known positive name.
     """

@@ -36,7 +36,7 @@ Engine = TypeVar("Engine", "Encoder", "Scorer")
 
 
 class BloomzComponent(Generic[Engine]):
-    """What the Bloomz components have in common; a subclass stores its parameters, then calls ``_prepare``."""
+    """What the Bloomz components have in common; a subclass stores its parameters, then calls `_prepare`."""
 
     model: str
     device: ComponentDevice | None
@@ -66,7 +66,7 @@ class BloomzComponent(Generic[Engine]):
         await asyncio.to_thread(self.warm_up)
 
     def close(self) -> None:
-        """Give the model back; its memory is freed when the last user has. A later ``run`` loads it again."""
+        """Return the model back; its memory is freed when the last user has. A later `run` loads it again."""
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is None:
@@ -80,8 +80,8 @@ class BloomzComponent(Generic[Engine]):
     def stats(self) -> dict[str, Any]:
         """Return what is worth knowing of the loaded model.
 
-        :returns: with int8, ``kernels``: for each shape of layer, as "1024 -> 4096", the ``kernel`` that computes it
-            and the ``milliseconds`` that each way took when the model was loaded. Empty without, and before that.
+        :returns: with int8, `kernels`: for each shape of layer, as "1024 -> 4096", the `kernel` that computes it
+            and the `milliseconds` that each way took when the model was loaded. Empty without, and before that.
         """
         engine = self._engine
         kernels = engine.checkpoint.kernels if engine is not None else {}
@@ -150,7 +150,7 @@ class BloomzComponent(Generic[Engine]):
         return default_from_dict(cls, data)
 
     def _prepare(self) -> None:
-        """Refuse at the door what would fail at the first run, and make the lock.
+        """Validate the parameters and create the lock.
 
         :raises TypeError: if the model is neither a string nor a path, or device or token is a bare string.
         :raises ValueError: if the device is a map of devices, a number of tokens is not positive, or the precision is

@@ -38,10 +38,10 @@ class Encoder:
         return int(self.checkpoint.model.config.hidden_size)
 
     def fits(self, text: str) -> bool:
-        """Tell whether a text is read to its end.
+        """Return whether a text is read to its end.
 
         :param text: any.
-        :returns: False if ``encode`` would cut it.
+        :returns: False if `encode` would cut it.
         """
         tokens = tokenize(
             self.checkpoint.tokenizer,

@@ -6,6 +6,7 @@ thread needs nobody, and a new lock is free. Knows nothing of models.
 
 import os
 import threading
+from collections.abc import Callable
 from functools import cache
 from weakref import WeakSet
 
@@ -40,12 +41,17 @@ _locks: "WeakSet[ForkSafeLock]" = WeakSet()
 @cache
 def compute_alone_after_fork() -> None:
     """Compute on one thread in every forked child; to be called before this process computes anything."""
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+    _after_fork(lambda: torch.set_num_threads(1))
 
 
 @cache
 def _renew_locks_after_fork() -> None:
-    os.register_at_fork(after_in_child=_renew_locks)
+    _after_fork(_renew_locks)
+
+
+def _after_fork(act: Callable[[], object]) -> None:
+    if hasattr(os, "register_at_fork"):  # Windows starts new processes only
+        os.register_at_fork(after_in_child=act)
 
 
 def _renew_locks() -> None:

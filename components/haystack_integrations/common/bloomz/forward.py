@@ -1,7 +1,7 @@
-"""Packed batch -> hidden states of a Hugging Face ``BloomModel``, computed without padding and without a cache.
+"""Packed batch -> hidden states of a Hugging Face `BloomModel`, computed without padding and without a cache.
 
 The fast path calls the model's own modules: plain linears in training, where gradients flow, packed ones in inference
-(``linear``). The pieces of a layer stand alone, for whoever attends otherwise. The plain path, Hugging Face one text at
+(`linear`). The pieces of a layer stand alone, for whoever attends otherwise. The plain path, Hugging Face one text at
 a time, stands at the end of the file. Dropout is not applied: the published checkpoints have none. Knows nothing of
 text or of Haystack.
 """
@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 256
 
 
 def last_hidden_states(model: BloomBody, batch: PackedBatch) -> torch.Tensor:
-    """Give the final hidden state of each text's last token.
+    """Return the final hidden state of each text's last token.
 
     :param model: weights, on the device of the batch.
     :param batch: B packed texts.
@@ -45,7 +45,7 @@ def last_hidden_states(model: BloomBody, batch: PackedBatch) -> torch.Tensor:
 
 
 def all_hidden_states(model: BloomBody, batch: PackedBatch) -> torch.Tensor:
-    """Give the final hidden state of every token: what ``BloomModel`` calls ``last_hidden_state``.
+    """Return the final hidden state of every token: what `BloomModel` calls `last_hidden_state`.
 
     :param model: weights, on the device of the batch.
     :param batch: B packed texts of T tokens.
@@ -89,7 +89,7 @@ def project(layer: BloomLayer, hidden: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def value_bias(layer: BloomLayer) -> torch.Tensor:
-    """Give what every value of a layer has in common: attention passes it on, since its weights sum to one.
+    """Return what every value of a layer has in common: attention passes it on, since its weights sum to one.
 
     :param layer: weights.
     :returns: (N, D).
@@ -104,7 +104,7 @@ def after_attention(
 
     :param layer: weights.
     :param hidden: (T, H), what entered the layer.
-    :param normed: (T, H), from ``project``.
+    :param normed: (T, H), from `project`.
     :param attended: (T, N, D), what attention gave.
     :returns: (T, H), what enters the next layer.
     """
@@ -134,7 +134,7 @@ def last_layer(layer: BloomLayer, hidden: torch.Tensor, batch: PackedBatch, slop
     One query a text lets the key and value projections move out of the sum over tokens: q.(W x) = (W'q).x, and the
     mean of V x is V times the mean of x. No token but the last is multiplied by a matrix (exact, up to rounding).
 
-    :param layer: weights, the projection a plain ``nn.Linear``.
+    :param layer: weights, the projection a plain `nn.Linear`.
     :param hidden: (T, H), what enters the layer.
     :param batch: B packed texts of T tokens.
     :param slopes: (N,) float32.
@@ -149,7 +149,7 @@ def last_layer(layer: BloomLayer, hidden: torch.Tensor, batch: PackedBatch, slop
 def absorbed_queries(layer: BloomLayer, normed: torch.Tensor) -> torch.Tensor:
     """Multiply queries by the weights of the keys, so that they meet tokens instead of keys.
 
-    :param layer: weights, the projection a plain ``nn.Linear``.
+    :param layer: weights, the projection a plain `nn.Linear`.
     :param normed: (B, H), last tokens after the layer's first norm.
     :returns: (B, N, H), scaled.
     """
@@ -162,7 +162,7 @@ def absorbed_queries(layer: BloomLayer, normed: torch.Tensor) -> torch.Tensor:
 def after_pooling(layer: BloomLayer, hidden: torch.Tensor, normed: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
     """Finish the last layer.
 
-    :param layer: weights, the projection a plain ``nn.Linear``.
+    :param layer: weights, the projection a plain `nn.Linear`.
     :param hidden: (B, H), last tokens, what entered the layer.
     :param normed: (B, H), the same after the layer's first norm.
     :param pooled: (B, N, H), normed tokens averaged as each head's attention weighs them.
@@ -191,7 +191,7 @@ def reference_last_hidden_states(model: BloomBody, token_ids: Sequence[npt.NDArr
 
     :param model: weights.
     :param token_ids: B arrays of token ids.
-    :returns: (B, H), what ``last_hidden_states`` must equal.
+    :returns: (B, H), what `last_hidden_states` must equal.
     """
     device = model.word_embeddings.weight.device
     rows = [torch.from_numpy(ids)[None].to(device) for ids in token_ids]

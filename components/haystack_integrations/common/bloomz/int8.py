@@ -1,7 +1,7 @@
 """The same layers in fewer bytes: linears and the table of word vectors of 8 bits. No calibration data is needed.
 
 Enters: plain layers of a loaded checkpoint, of any float dtype. Leaves: modules that take and give float32. The product
-itself is that of a kernel of ``int8_kernels``.
+itself is that of a kernel of `int8_kernels`.
 """
 
 import math
@@ -79,7 +79,7 @@ class Int8Linear(nn.Module):
 
         :param plain: of any float dtype, on a CPU; the caller drops it.
         :param fine: inputs of 16 bits, in two products: the error of the weights alone is left.
-        :param kernel: of ``KERNELS``; None takes the first that works here.
+        :param kernel: of `KERNELS`; None takes the first that works here.
         :param choice: why that one; kept to be shown.
         """
         super().__init__()
@@ -116,7 +116,7 @@ class Int8Linear(nn.Module):
     def by_kernel(self, name: str) -> "Int8Linear":
         """Return a layer of the same weights that multiplies by another kernel.
 
-        :param name: of ``KERNELS``.
+        :param name: of `KERNELS`.
         :returns: a copy that shares all but the packed weights.
         """
         other = copy(self)
@@ -126,7 +126,7 @@ class Int8Linear(nn.Module):
     def gelu(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply, then GELU: x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), the tanh form written without tanh.
 
-        ``F.gelu`` takes 2.2 times as long on a CPU, a tenth of an int8 layer.
+        `F.gelu` takes 2.2 times as long on a CPU, a tenth of an int8 layer.
 
         :param rows: (T, in) float32.
         :returns: (T, out) float32.

@@ -1,10 +1,10 @@
 """Matrix products of a Bloom: the one place where their engine is chosen.
 
-Enters: the plain ``nn.Linear`` of a loaded checkpoint. Leaves: a module in its place that gives the same product, only
-faster. ``nn.Linear`` is the reference, and what training uses. Knows nothing of attention or of texts.
+Enters: the plain `nn.Linear` of a loaded checkpoint. Leaves: a module in its place that gives the same product, only
+faster. `nn.Linear` is the reference, and what training uses. Knows nothing of attention or of texts.
 
-oneDNN with weights packed once, against ``F.linear`` (MKL) on one AVX-512 core of an AMD EPYC: 1.15 times faster from
-64 rows on, 2 times at 15 rows; GELU and the residual sum cost nothing beside it. Source: ``torch._inductor`` freezes
+oneDNN with weights packed once, against `F.linear` (MKL) on one AVX-512 core of an AMD EPYC: 1.15 times faster from
+64 rows on, 2 times at 15 rows; GELU and the residual sum cost nothing beside it. Source: `torch._inductor` freezes
 models on a CPU with the same two operators. Where torch was built without them, layers stay plain.
 """
 
@@ -23,7 +23,7 @@ from haystack_integrations.common.bloomz.int8_kernels import PACKED_ROWS
 
 
 class PackedOperators(NamedTuple):
-    """oneDNN's operators, overloads by name: see ``int8_kernels``."""
+    """oneDNN's operators, overloads by name: see `int8_kernels`."""
 
     pack: Callable[..., torch.Tensor]
     multiply: Callable[..., torch.Tensor]
@@ -104,7 +104,7 @@ class SilentMLP(nn.Module):
 
 
 def mlp_add(mlp: BloomFeedForward | SilentMLP, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    """Give the sum of what a layer's MLP makes of rows and a residual.
+    """Return the sum of what a layer's MLP makes of rows and a residual.
 
     :param mlp: Bloom's own, or a silent one.
     :param rows: (T, H).
@@ -117,7 +117,7 @@ def mlp_add(mlp: BloomFeedForward | SilentMLP, rows: torch.Tensor, residual: tor
 
 
 def linear_gelu(linear: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-    """Give GELU of a product, in its tanh form, as Bloom computes it.
+    """Return GELU of a product, in its tanh form, as Bloom computes it.
 
     :param linear: any linear layer.
     :param rows: (T, in).
@@ -129,7 +129,7 @@ def linear_gelu(linear: nn.Module, rows: torch.Tensor) -> torch.Tensor:
 
 
 def linear_add(linear: nn.Module, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    """Give the sum of a product and a residual.
+    """Return the sum of a product and a residual.
 
     :param linear: any linear layer.
     :param rows: (T, in).
@@ -146,7 +146,7 @@ def prepare_body(model: BloomBody, precision: Precision | None) -> bool:
 
     :param model: changed in place, layer by layer, so that no more than one weight is there twice; Hugging Face's own
         forward still works on it.
-    :param precision: as for ``prepare_linear``; "int8" serves the table of word vectors too.
+    :param precision: as for `prepare_linear`; "int8" serves the table of word vectors too.
     :returns: whether any layer is another one now.
     """
     changed = False

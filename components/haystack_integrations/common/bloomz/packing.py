@@ -1,6 +1,6 @@
 """Token ids -> packed batch: texts laid end to end, no padding, and the plan of which texts share a batch.
 
-Enters: arrays of token ids. Leaves: ``PackedBatch``. Knows nothing of text, of the model or of a device.
+Enters: arrays of token ids. Leaves: `PackedBatch`. Knows nothing of text, of the model or of a device.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ class Run(NamedTuple):
 class PackedBatch(NamedTuple):
     """B texts of T tokens in all.
 
-    ``input_ids`` (T,) int64; ``positions`` (T,) float32, the place of each token in its own text, from 0;
-    ``cu_seqlens`` (B+1,) int32 from 0 to T; ``max_seqlen`` in tokens; ``runs`` covers the texts in order.
+    `input_ids` (T,) int64; `positions` (T,) float32, the place of each token in its own text, from 0;
+    `cu_seqlens` (B+1,) int32 from 0 to T; `max_seqlen` in tokens; `runs` covers the texts in order.
     """
 
     input_ids: torch.Tensor
@@ -72,13 +72,13 @@ def pack(token_ids: Sequence[npt.NDArray[np.int64]]) -> PackedBatch:
 
 
 def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Group texts of similar length into batches of at most ``batch_tokens`` tokens, longest first.
+    """Group texts of similar length into batches of at most `batch_tokens` tokens, longest first.
 
     Longest first: what does not fit in memory fails at the first batch, and the time left shown is never too short.
 
     :param lengths: tokens of each text.
     :param batch_tokens: token budget of a batch; one text longer than it gets a batch of its own.
-    :returns: positions in ``lengths``, batch by batch, each position once.
+    :returns: positions in `lengths`, batch by batch, each position once.
 
     >>> plan_batches([2, 9, 3, 4], batch_tokens=10)
     [[1], [3, 2, 0]]

@@ -70,7 +70,7 @@ class Scorer:
         :param question: one too long loses its end, as far as a context keeps its quarter.
         :param contexts: K contexts; the end of one that is too long is cut.
         :param progress: called with the number of pairs done, after each batch.
-        :returns: (K,) float32 log-odds, logit of relevance minus the other logit; ``probabilities`` maps them to 0..1.
+        :returns: (K,) float32 log-odds, logit of relevance minus the other logit; `probabilities` maps them to 0..1.
         """
         return self.score_pairs([(context, question) for context in contexts], progress=progress)
 
@@ -80,7 +80,7 @@ class Scorer:
         :param pairs: B pairs (context, question).
         :param progress: called with the number of pairs done, after each batch.
         :returns: (B,) float32 log-odds, in the order of the pairs.
-        :raises ValueError: if a question is too long and ``cut_questions`` is False.
+        :raises ValueError: if a question is too long and `cut_questions` is False.
         :raises FloatingPointError: if the model gives a value that is not finite.
         """
         tokens = tokenize_pairs(
@@ -142,7 +142,7 @@ class Scorer:
             yield split[places], states
 
     def _pooled_part(self, ids: TokenIds) -> TokenIds:
-        """Cut at the rightmost token that is not padding: there ``BloomForSequenceClassification`` reads its score.
+        """Cut at the rightmost token that is not padding: there `BloomForSequenceClassification` reads its score.
 
         Attention is causal, so what comes after that token changes nothing.
         """
@@ -205,7 +205,7 @@ def with_score_prior(log_odds: Vectors, scores: npt.NDArray[np.floating], weight
     :param scores: (..., K), finite, of the first stage, higher is better; best is the highest of the K.
     :param weight: 0 leaves the log-odds as they are; with 6, a score 10 % below the best divides the odds by e ** 0.6.
     :returns: (..., K) float32.
-    Source: measured in ``benchmark/RESULTS.md``.
+    Source: measured in `benchmark/RESULTS.md`.
 
     >>> with_score_prior(np.zeros(3, dtype=np.float32), np.array([0.25, 0.5, -0.5]), 6.0).tolist()
     [-3.0, 0.0, -6.0]
@@ -224,7 +224,7 @@ def with_score_share(log_odds: Vectors) -> Vectors:
 
     :param log_odds: (..., K) float32, of the candidates of a question.
     :returns: (..., K) float32: each lowered by log(1 + sum of exp of the others).
-    Source: measured in ``benchmark/RESULTS.md``.
+    Source: measured in `benchmark/RESULTS.md`.
 
     >>> probabilities(with_score_share(np.array([0.0, 0.0], dtype=np.float32))).round(3).tolist()
     [0.333, 0.333]

@@ -23,16 +23,16 @@ class SpecialTokens(NamedTuple):
 
 
 class TokenizedTexts(NamedTuple):
-    """Token ids of B texts, and the positions of those that lost their end to ``max_length``."""
+    """Token ids of B texts, and the positions of those that lost their end to `max_length`."""
 
     token_ids: list[TokenIds]
     truncated: list[int]
 
 
 class TokenizedPairs(NamedTuple):
-    """Token ids of B pairs, and how many contexts and how many distinct questions lost their end to ``max_length``.
+    """Token ids of B pairs, and how many contexts and how many distinct questions lost their end to `max_length`.
 
-    The first ``kept`` ids of a pair are those of ``contexts``, which holds as much of each context as the shortest
+    The first `kept` ids of a pair are those of `contexts`, which holds as much of each context as the shortest
     question would leave room for; pairs with the same context share one array.
     """
 
@@ -59,14 +59,14 @@ def special_tokens(tokenizer: Tokenizer, *, pair: bool) -> SpecialTokens:
 
 
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, max_length: int, empty_token: int) -> TokenizedTexts:
-    """Encode each text; a text longer than ``max_length`` loses its end.
+    """Encode each text; a text longer than `max_length` loses its end.
 
     :param tokenizer: a fast tokenizer without truncation or padding set; it is only read, so threads may share it.
     :param texts: B texts, of any length.
     :param max_length: most tokens of a text, special tokens counted.
     :param empty_token: the id that stands for a text without any token (empty, for instance).
     :returns: B arrays of 1..max_length token ids.
-    :raises ValueError: if ``max_length`` leaves no room beside the tokenizer's special tokens.
+    :raises ValueError: if `max_length` leaves no room beside the tokenizer's special tokens.
     """
     special = special_tokens(tokenizer, pair=False)
     room = max_length - len(special.before) - len(special.after)
@@ -97,7 +97,7 @@ def tokenize_pairs(
     :param empty_token: the id that stands for a pair without any token.
     :param cut_questions: False raises where a question would lose its end.
     :returns: B arrays of 1..max_length token ids.
-    :raises ValueError: if ``max_length`` leaves no room for two tokens, or a question is too long and must not be cut.
+    :raises ValueError: if `max_length` leaves no room for two tokens, or a question is too long and must not be cut.
     Source: model card of cmarkea/bloomz-560m-reranking (text = context, text_pair = question).
     """
     special = special_tokens(tokenizer, pair=True)
@@ -127,7 +127,7 @@ def tokenize_pairs(
 
 
 def tokenize_contexts(tokenizer: Tokenizer, contexts: Sequence[str], *, max_length: int) -> list[TokenIds]:
-    """Encode contexts alone, as ``tokenize_pairs`` gives them.
+    """Encode contexts alone, as `tokenize_pairs` gives them.
 
     :param tokenizer: a fast tokenizer without truncation or padding set.
     :param contexts: B texts.

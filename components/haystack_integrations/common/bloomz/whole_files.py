@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(target: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of another when all went well.
+    """Return a path to write to, which takes the place of another when all went well.
 
     :param target: the file, in a folder that exists.
     :param durable: wait for the disk; False for what can be made again.

@@ -5,9 +5,10 @@ comes, so a document that is added or deleted changes no other. Nothing here kno
 """
 
 import re
-import unicodedata
 
 from qdrant_edge import Bm25, Bm25Config, Language, SnowballLanguage, SnowballParams, SparseVector, StopwordsSet
+
+from haystack_integrations.common.bloomz.plain_text import plain_text
 
 WORDS = "words"  # the named sparse vector, beside that of the embedding
 
@@ -38,8 +39,8 @@ _ANALYSIS = Bm25(
 )
 
 
-# Soft hyphens, zero-width spaces and joiners, direction marks, variation selectors: a reader does not see them.
-_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+# What `plain_text` leaves because other scripts and emoji need it: joiners, variation selectors. Nobody sees them.
+_UNSEEN = re.compile("[\u034f\u180b-\u180d\u180f\u200c\u200d\u2065\u206a-\u206f\ufe00-\ufe0f]")
 # Edge parts words at ' and \u2019, but takes these for letters.
 _APOSTROPHES = re.compile("[\u02b9-\u02bd\u02c8\u02ca\u02cb\u02ee\u055a\u05f3\ua78b\ua78c]")
 
@@ -55,11 +56,11 @@ def in_one_spelling(text: str) -> str:
     """
     if text.isascii():
         return text
-    return unicodedata.normalize("NFC", _APOSTROPHES.sub("'", _INVISIBLE.sub("", text)))
+    return _APOSTROPHES.sub("'", plain_text(_UNSEEN.sub("", text)))
 
 
 def document_words(text: str | None) -> dict[str, SparseVector]:
-    """Give the words of a document.
+    """Return the words of a document.
 
     :param text: its content; None counts as "".
     :returns: {WORDS: weight of each word in it, without idf}; {} if no word is left.
@@ -70,7 +71,7 @@ def document_words(text: str | None) -> dict[str, SparseVector]:
 
 
 def question_words(text: str) -> SparseVector:
-    """Give the words of a question, each once, with weight 1.
+    """Return the words of a question, each once, with weight 1.
 
     :param text: the question.
     :returns: the words; none for an empty question, or one of stop words only.

@@ -61,7 +61,7 @@ def _explain(folder: Path, code: int | None, reason: str) -> str:
             f"this user may not read and write all of the document store at {folder}, and {writes} ({reason}): give "
             "the rights with chmod -R u+rwX or chown -R, or copy the folder and give the path of the copy"
         )
-    if code in (errno.ENOSPC, errno.EDQUOT):
+    if code in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return f"the disk is full under the document store at {folder}: {reason}; what was reported written is kept"
     return f"the disk failed under the document store at {folder}: {reason}; what was reported written is kept"
 

@@ -33,7 +33,7 @@ from haystack_integrations.document_stores.qdrant_edge.search import (
 )
 from haystack_integrations.document_stores.qdrant_edge.shard import DATATYPES, ShardHandle, SharedShard, open_shard
 from haystack_integrations.document_stores.qdrant_edge.store_json import check_info, read_description
-from haystack_integrations.document_stores.qdrant_edge.stored import count, pages, stored_ids
+from haystack_integrations.document_stores.qdrant_edge.stored import count_points, pages, stored_ids
 from haystack_integrations.document_stores.qdrant_edge.writing import (
     add_words,
     check_shape,
@@ -167,7 +167,7 @@ class QdrantEdgeDocumentStore:
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
         """Return the number of documents that match a Haystack filter."""
         where = edge_filter(filters)
-        return 0 if self._is_absent() else count(self._shard(), where)
+        return 0 if self._is_absent() else count_points(self._shard(), where)
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """Return the documents that match, in no particular order.

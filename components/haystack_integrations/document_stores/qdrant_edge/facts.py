@@ -23,7 +23,7 @@ UNSAFE = re.compile(r'[%"\\\x00-\x1f]')
 MICROSECOND = timedelta(microseconds=1)
 PRESENCE_FIELDS = ("embedding", "blob", "sparse_embedding")
 TEXT_FIELDS = ("id", "content")  # text or None: their equality needs no fact, the payload's own value gives it
-DEEPEST = 64  # levels of lists and dictionaries; Edge writes deeper ones to its log, and fails to read the log at 122
+META_DEPTH = 64  # levels of lists and dictionaries; Edge writes deeper ones to its log, and cannot read the log at 122
 SURROGATE = "holds a lone surrogate, which is no character: take it out"
 LOWEST_INTEGER, HIGHEST_INTEGER = -(2**63), 2**64 - 1  # what a payload holds; outside, Edge silently makes a float
 
@@ -72,7 +72,7 @@ def read_number(value: object) -> float | None:
 
 
 def token(value: object) -> str:
-    """Give the string that is the same for two values exactly when Python calls them equal.
+    """Return the string that is the same for two values exactly when Python calls them equal.
 
     :param value: a JSON value other than None: str, bool, int, float, list, dict.
     :returns: at most 200 characters.
@@ -135,9 +135,10 @@ def check_json(value: object, where: str, depth: int = 0) -> None:
     if isinstance(value, float) and math.isfinite(value):
         return
     if isinstance(value, list | tuple | dict):
-        if depth >= DEEPEST:
+        if depth >= META_DEPTH:
             raise ValueError(
-                f"{where:.60}... is nested more than {DEEPEST} levels deep: flatten it, or keep it as text (json.dumps)"
+                f"{where:.60}... is nested more than {META_DEPTH} levels deep: flatten it, or keep it as text "
+                "(json.dumps)"
             )
         _check_items(value, where, depth + 1)
         return
@@ -160,7 +161,7 @@ def _check_items(value: list[Any] | tuple[Any, ...] | dict[Any, Any], where: str
 
 
 def facts_of(document: Document) -> dict[str, Any]:
-    """Give what filters look at, by kind and field name in one: "equal.meta.person.name".
+    """Return what filters look at, by kind and field name in one: "equal.meta.person.name".
 
     One flat dictionary: Edge takes 4 microseconds for each that is inside another, and 2 for a text.
 
@@ -204,7 +205,7 @@ def _add_moment(facts: dict[str, Any], name: str, value: object) -> None:
 
 
 def stored_name(name: str) -> str:
-    """Give the name as written in a payload: a quote or a backslash would end or break a Qdrant path.
+    """Return the name as written in a payload: a quote or a backslash would end or break a Qdrant path.
 
     >>> stored_name('meta.9" nail')
     'meta.9%22 nail'
@@ -213,7 +214,7 @@ def stored_name(name: str) -> str:
 
 
 def facts_path(kind: str, name: str) -> str:
-    """Give the Qdrant path of a fact; the quotes make dots and brackets in the name plain characters."""
+    """Return the Qdrant path of a fact; the quotes make dots and brackets in the name plain characters."""
     return f'facts."{_key(kind, name)}"'
 
 

@@ -33,7 +33,7 @@ from haystack_integrations.document_stores.qdrant_edge.facts import (
     token,
 )
 
-DEEPEST = 100  # levels of AND/OR/NOT; Edge walks a filter recursively, and a stack overflow would end the process
+FILTER_DEPTH = 100  # levels of AND/OR/NOT; Edge walks a filter recursively, and a stack overflow would end the process
 DOCUMENT_FIELDS = ("id", "content", "score", *PRESENCE_FIELDS)
 
 
@@ -59,8 +59,8 @@ def _condition(condition: object, depth: int) -> Filter:
         raise FilterError(
             f"a filter must be a dictionary, but got {condition!r:.200} of type {type(condition).__name__}"
         )
-    if depth > DEEPEST:
-        raise FilterError(f"the filter has more than {DEEPEST} levels of nested conditions: flatten it")
+    if depth > FILTER_DEPTH:
+        raise FilterError(f"the filter has more than {FILTER_DEPTH} levels of nested conditions: flatten it")
     if "operator" not in condition:
         raise FilterError(f"'operator' key missing in {condition!r:.200}")
     return _comparison(condition) if "field" in condition else _logic(condition, depth)

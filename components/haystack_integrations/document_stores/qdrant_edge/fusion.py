@@ -68,14 +68,14 @@ def fuse(
 
 
 def _relative_scores(side: Side[Key]) -> Iterator[tuple[Key, float]]:
-    """Give weight * trust * share of each key by "convex"."""
+    """Return weight * trust * share of each key by "convex"."""
     best = 1.0 if side.scale == "cosine" else max((score for _, score in side.hits), default=1.0)
     for key, score in side.hits:
         yield key, side.weight * side.trust * min(max(score / best, 0.0), 1.0)
 
 
 def _reciprocal_ranks(side: Side[Key], rank_constant: float) -> Iterator[tuple[Key, float]]:
-    """Give weight * trust * share of each key by "rrf", rounded once: what ties on paper must tie here."""
+    """Return weight * trust * share of each key by "rrf", rounded once: what ties on paper must tie here."""
     highest, before = side.weight * side.trust * (1 + rank_constant), 0
     for _, tied in groupby(sorted(side.hits, key=itemgetter(1), reverse=True), key=itemgetter(1)):
         keys = [key for key, _ in tied]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from haystack_integrations.common.bloomz.identity import Embedding, ModelIdentity
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
-from haystack_integrations.document_stores.qdrant_edge.stored import count
+from haystack_integrations.document_stores.qdrant_edge.stored import count_points
 
 MODEL_KEY, WEIGHTS_KEY = "model", "model_weights"  # in what the store remembers
 
@@ -56,7 +56,7 @@ def claim_model(shard: SharedShard, model: ModelIdentity | None) -> None:
     info = shard.description.info
     if model is None or info.get(WEIGHTS_KEY) == model.weights:
         return
-    empty = not count(shard)
+    empty = not count_points(shard)
     # A store that an earlier version made knows its model by name alone.
     if empty or (WEIGHTS_KEY not in info and info.get(MODEL_KEY) == model.name):
         shard.update_info({MODEL_KEY: model.name, WEIGHTS_KEY: model.weights})

@@ -108,13 +108,13 @@ class SharedShard:
 
     @contextmanager
     def reading(self) -> Iterator[EdgeShard]:
-        """Give the shard to a search, among others; a failure of Edge or the disk becomes a DocumentStoreError."""
+        """Return the shard to a search, among others; a failure of Edge or the disk becomes a DocumentStoreError."""
         with self._gate.shared(), edge_errors(self.folder):
             yield self._opened()
 
     @contextmanager
     def changing(self, growth: int = 0) -> Iterator[EdgeShard]:
-        """Give the shard to one update that adds about `growth` bytes, alone; failures become DocumentStoreError."""
+        """Return the shard to one update that adds about `growth` bytes, alone; failures become DocumentStoreError."""
         with self._gate.alone(), edge_errors(self.folder):
             if growth:
                 check_room(self.folder, growth)

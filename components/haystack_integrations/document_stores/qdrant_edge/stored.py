@@ -8,7 +8,7 @@ from qdrant_edge import CountRequest, Filter, ScrollRequest
 from haystack_integrations.document_stores.qdrant_edge.points import VECTOR, point_id
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
 
-PAGE = 1000  # documents read at once
+SCROLL_PAGE = 1000  # documents read at once
 
 
 def pages(
@@ -30,7 +30,7 @@ def pages(
     while True:
         request = ScrollRequest(
             offset=offset,
-            limit=PAGE,
+            limit=SCROLL_PAGE,
             filter=where,
             with_payload=payload,
             with_vector=[VECTOR] if vector else False,
@@ -42,7 +42,7 @@ def pages(
             return
 
 
-def count(shard: SharedShard, where: Filter | None = None) -> int:
+def count_points(shard: SharedShard, where: Filter | None = None) -> int:
     """Return how many points match.
 
     :param shard: the open shard.

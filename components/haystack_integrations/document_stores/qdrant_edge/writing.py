@@ -128,7 +128,7 @@ def delete_points(shard: SharedShard, points: list[Any]) -> None:
 
 
 def add_words(shard: SharedShard) -> None:
-    """Give its words to a store that was made without; one that has them is left alone.
+    """Add words to a store that was made without; one that has them is left alone.
 
     A process killed here leaves a store without words, as it was; the next one begins again.
 
@@ -169,7 +169,7 @@ def _points(
 
 
 def _choose(shard: SharedShard, documents: Sequence[Document], policy: DuplicatePolicy) -> list[int]:
-    """Give the places, in the list, of the documents to write."""
+    """Return the places, in the list, of the documents to write."""
     if policy == DuplicatePolicy.OVERWRITE:
         return sorted({document.id: place for place, document in enumerate(documents)}.values())
     seen = stored_ids(shard, (document.id for document in documents))

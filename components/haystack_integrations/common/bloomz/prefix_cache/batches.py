@@ -36,7 +36,7 @@ class PrefixSettings(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """A text in two: the first ``kept`` tokens of ``context``, then ``tail``; neither is empty."""
+    """A text in two: the first `kept` tokens of `context`, then `tail`; neither is empty."""
 
     context: TokenIds
     kept: int
@@ -66,7 +66,7 @@ class PrefixBatches:
         """Run the model over texts, the held ones first.
 
         :param texts: B texts in two pieces.
-        :yields: positions (b,) in ``texts`` and last hidden states (b, H) float32, batch by batch.
+        :yields: positions (b,) in `texts` and last hidden states (b, H) float32, batch by batch.
         :raises FloatingPointError: if the model gives a value that is not finite.
         """
         wanted = [Wanted(prefix_key(self._fingerprint, text.context), text.kept) for text in texts]

@@ -33,7 +33,7 @@ class Wanted(NamedTuple):
 
 
 class PrefixStats(NamedTuple):
-    """Counts since the cache was made; ``bytes`` and ``entries`` are those of now."""
+    """Counts since the cache was made; `bytes` and `entries` are those of now."""
 
     hits: int
     misses: int
@@ -87,7 +87,7 @@ class PrefixCache:
         self._adopt()
 
     def stats(self) -> PrefixStats:
-        """Say how it did.
+        """Return how it did.
 
         :returns: the counts.
         """
@@ -103,7 +103,7 @@ class PrefixCache:
 
     @contextmanager
     def hold(self, wanted: Sequence[Wanted]) -> Iterator[list[PrefixStates | None]]:
-        """Give the states that are kept; they stay while they are held.
+        """Return the states that are kept; they stay while they are held.
 
         :param wanted: B contexts; the same may come twice.
         :yields: B states of at least the tokens needed, None for each that is not kept.
@@ -119,7 +119,7 @@ class PrefixCache:
                         entry.users -= 1
 
     def holds(self, one: Wanted) -> bool:
-        """Look without counting: a hit or a miss is a question's.
+        """Check membership without updating the statistics.
 
         :param one: a context.
         :returns: whether it is kept, and long enough.
@@ -134,7 +134,7 @@ class PrefixCache:
     def make(
         self, wanted: Sequence[Wanted], shape: PrefixShape, device: torch.device
     ) -> Iterator[list[PrefixStates | None]]:
-        """Give room to write states to; they are kept when all went well.
+        """Yield room to write states to; they are kept when all went well.
 
         :param wanted: B contexts that are not kept, or not long enough.
         :param shape: of the model.

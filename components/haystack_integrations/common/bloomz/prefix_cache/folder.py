@@ -72,7 +72,7 @@ class PrefixFolder:
     def size(self, key: str) -> int | None:
         """Look for one key.
 
-        :param key: of ``prefix_key``.
+        :param key: of `prefix_key`.
         :returns: bytes of its file, or None where there is none.
         """
         try:
@@ -83,7 +83,7 @@ class PrefixFolder:
     def load(self, key: str, *, verify: bool = True) -> PrefixStates | None:
         """Map a file into memory.
 
-        :param key: of ``prefix_key``.
+        :param key: of `prefix_key`.
         :param verify: read it once and compare its checksum.
         :returns: the states, or None if the file is gone or torn; a torn one is removed.
         """
@@ -106,7 +106,7 @@ class PrefixFolder:
     def save(self, key: str, states: PrefixStates) -> PrefixStates:
         """Write a file, which appears when it is whole.
 
-        :param key: of ``prefix_key``.
+        :param key: of `prefix_key`.
         :param states: on any device.
         :returns: the same states, mapped from the file.
         :raises OSError: if the disk is full or the folder cannot be written to.
@@ -121,7 +121,7 @@ class PrefixFolder:
     def touch(self, key: str) -> None:
         """Note that a file was used: after a restart, the longest unused goes first.
 
-        :param key: of ``prefix_key``.
+        :param key: of `prefix_key`.
         """
         with suppress(OSError):
             os.utime(self._file(key))
@@ -129,7 +129,7 @@ class PrefixFolder:
     def remove(self, key: str) -> None:
         """Remove a file; where it is mapped it stays readable.
 
-        :param key: of ``prefix_key``.
+        :param key: of `prefix_key`.
         """
         with suppress(OSError):
             self._file(key).unlink()
@@ -171,7 +171,7 @@ def weights_fingerprint(body: nn.Module, shape: PrefixShape, facts: Sequence[Any
 
 
 def _tensors(body: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of a model, those included that the engine has packed and ``state_dict`` does not show."""
+    """Every tensor of a model, those included that the engine has packed and `state_dict` does not show."""
     for place, module in body.named_modules():
         own = {**module._parameters, **module._buffers, **vars(module)}
         yield from ((f"{place}.{name}", own[name]) for name in sorted(own) if isinstance(own[name], torch.Tensor))

@@ -2,7 +2,7 @@
 
 Attention is causal and the context comes first, so the states of its tokens do not depend on the question: the second
 forward computes the question's tokens only, those of all candidates as one packed batch, and each attends to the keys
-and values of its own context. Both equal ``last_hidden_states`` on the joined tokens. Knows no texts and no budget.
+and values of its own context. Both equal `last_hidden_states` on the joined tokens. Knows no texts and no budget.
 """
 
 import math
@@ -28,7 +28,7 @@ from haystack_integrations.common.bloomz.prefix_cache.states import PrefixShape,
 
 
 def prefix_shape(model: BloomBody, store_dtype: StoreDtype) -> PrefixShape:
-    """Say what is kept of a context.
+    """Return what is kept of a context.
 
     :param model: weights.
     :param store_dtype: of the numbers.
@@ -39,7 +39,7 @@ def prefix_shape(model: BloomBody, store_dtype: StoreDtype) -> PrefixShape:
 
 
 def states_keeping_prefixes(model: BloomBody, batch: PackedBatch, made: Sequence[PrefixStates | None]) -> torch.Tensor:
-    """Give what ``last_hidden_states`` gives, and write down the first tokens of each text on the way.
+    """Return what `last_hidden_states` gives, and write down the first tokens of each text on the way.
 
     :param model: weights, on the device of the batch.
     :param batch: B packed texts.
@@ -68,7 +68,7 @@ def states_keeping_prefixes(model: BloomBody, batch: PackedBatch, made: Sequence
 def states_after_prefixes(
     model: BloomBody, batch: PackedBatch, prefixes: Sequence[PrefixStates], lengths: Sequence[int]
 ) -> torch.Tensor:
-    """Give the last hidden states of texts whose beginnings are kept.
+    """Return the last hidden states of texts whose beginnings are kept.
 
     :param model: weights, on the device of the batch.
     :param batch: B packed tails, what comes after each beginning.
@@ -93,7 +93,7 @@ def states_after_prefixes(
 def _project_each_token_once(
     layer: BloomLayer, hidden: torch.Tensor, batch: PackedBatch
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do as ``project`` in the first layer, whose input depends on the token alone: all candidates share a question."""
+    """Do as `project` in the first layer, whose input depends on the token alone: all candidates share a question."""
     distinct, which = batch.input_ids.unique(return_inverse=True)
     place = torch.empty_like(distinct).scatter_(0, which, torch.arange(len(which), device=which.device))
     normed, fused = project(layer, hidden[place])
@@ -121,7 +121,7 @@ class _PrefixReader:
         self.biases = {run.length: relative_bias(self.slopes, self.longest, run.length) for run in batch.runs}
 
     def attend(self, layer: int, fused: torch.Tensor, value_bias: torch.Tensor) -> torch.Tensor:
-        """Give (T, N, D) from (T, N, 3, D); in float32, whatever the model's dtype: positions need the digits."""
+        """Return (T, N, D) from (T, N, 3, D); in float32, whatever the model's dtype: positions need the digits."""
         query, key, value = fused.float().unbind(2)  # (T, N, D)
         value = value - value_bias
         attended = torch.empty_like(query)
@@ -140,7 +140,7 @@ class _PrefixReader:
         return (attended + value_bias).to(fused.dtype)
 
     def pool(self, normed: torch.Tensor, absorbed: torch.Tensor) -> torch.Tensor:
-        """Give (B, N, H), the average of each text's tokens, weighted by softmax(absorbed query . token + ALiBi)."""
+        """Return (B, N, H), the average of each text's tokens, weighted by softmax(absorbed query . token + ALiBi)."""
         pooled = torch.empty_like(absorbed, dtype=torch.float32)
         for text, (prefix, length, rows) in enumerate(zip(self.prefixes, self.lengths, self.rows, strict=True)):
             tail = rows.stop - rows.start

@@ -46,8 +46,8 @@ class PrefixShape(NamedTuple):
 class PrefixStates(NamedTuple):
     """What is kept of L tokens; in int8, a float16 scale for each row of D (or H) numbers, else no scales.
 
-    ``keys`` (layers, N, D, L), transposed as the product with the queries wants them; ``values`` (layers, N, L, D);
-    ``last`` (L, H), or (L, 0) where the last layer is like the others.
+    `keys` (layers, N, D, L), transposed as the product with the queries wants them; `values` (layers, N, L, D);
+    `last` (L, H), or (L, 0) where the last layer is like the others.
     """
 
     keys: torch.Tensor
@@ -115,7 +115,7 @@ def empty_states(shape: PrefixShape, tokens: int, device: torch.device) -> Prefi
     :param shape: of the model.
     :param tokens: of the context.
     :param device: where the model is.
-    :returns: states of ``shape.bytes_of(tokens)`` bytes, to be written.
+    :returns: states of `shape.bytes_of(tokens)` bytes, to be written.
     """
     layers, heads, dim = shape.layers, shape.heads, shape.head_dim
     sizes = [(layers, heads, dim, tokens), (layers, heads, tokens, dim), (tokens, shape.last_width)]

@@ -1,4 +1,4 @@
-"""Documents -> documents with vectors: a Haystack component around the engine's ``Encoder``."""
+"""Documents -> documents with vectors: a Haystack component around the engine's `Encoder`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,7 +57,7 @@ class BloomzDocumentEmbedder(BloomzComponent["Encoder"]):
         embedding_separator: str = "\n",
         precision: Precision | None = None,
     ) -> None:
-        """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
+        """Store the parameters; nothing is loaded before `warm_up` or the first `run`.
 
         :param model: name on the Hugging Face Hub, local folder or bundled name of a Bloom checkpoint.
         :param device: where to run; None takes CUDA if there is one, else the CPU.
@@ -67,18 +67,18 @@ class BloomzDocumentEmbedder(BloomzComponent["Encoder"]):
         :param progress_bar: show one on stderr, also while transformers loads the model.
         :param normalize_embeddings: give unit vectors; False gives raw ones, for the L2 distance of the v1 retrievers.
         :param local_files_only: never ask the Hub, take what is on disk.
-        :param model_kwargs: more arguments for loading the weights, for instance ``{"dtype": "float32"}``.
+        :param model_kwargs: more arguments for loading the weights, for instance `{"dtype": "float32"}`.
         :param tokenizer_kwargs: more arguments for loading the tokenizer.
         :param config_kwargs: more arguments for loading the configuration.
         :param revision: branch, tag or commit on the Hub.
-        :param max_length: tokens kept of a text, whose end is cut; None takes the model's ``seq_length``, else 2048.
+        :param max_length: tokens kept of a text, whose end is cut; None takes the model's `seq_length`, else 2048.
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
         :param meta_fields_to_embed: metadata put before the content, in this order.
         :param embedding_separator: stands between the metadata and the content.
         :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
-        :raises ValueError: if a number of tokens is not positive or ``device`` is a map of devices.
-        :raises TypeError: if ``model`` is no name or path, or ``device`` or ``token`` is a bare string.
+        :raises ValueError: if a number of tokens is not positive or `device` is a map of devices.
+        :raises TypeError: if `model` is no name or path, or `device` or `token` is a bare string.
         """
         self.model = model  # type: ignore[assignment]  # a path becomes text below
         self.device = device
@@ -120,10 +120,10 @@ class BloomzDocumentEmbedder(BloomzComponent["Encoder"]):
         return self._warm_engine().max_length
 
     def fits(self, text: str) -> bool:
-        """Tell whether the model reads a text to its end; loads the model if needed.
+        """Return whether the model reads a text to its end; loads the model if needed.
 
         :param text: a content, without metadata.
-        :returns: False if ``run`` would cut its end.
+        :returns: False if `run` would cut its end.
         """
         return self._warm_engine().fits(self.prefix + text + self.suffix)
 
@@ -132,8 +132,8 @@ class BloomzDocumentEmbedder(BloomzComponent["Encoder"]):
         """Embed documents.
 
         :param documents: any number; none is changed in place.
-        :returns: ``documents``, copies with their ``embedding`` set, in the same order.
-        :raises TypeError: if ``documents`` is not a list of Documents.
+        :returns: `documents`, copies with their `embedding` set, in the same order.
+        :raises TypeError: if `documents` is not a list of Documents.
         """
         check_items("documents", documents, Document, _ADVICE)
         if not documents:
@@ -154,7 +154,7 @@ class BloomzDocumentEmbedder(BloomzComponent["Encoder"]):
         :param documents: at least one loads the model; none is changed.
         :param on_truncated: called with the documents that lost their end, if any did; None logs one warning.
         :returns: (B, H) float32, in the order of the documents.
-        :raises TypeError: if ``documents`` is not a list of Documents.
+        :raises TypeError: if `documents` is not a list of Documents.
         """
         check_items("documents", documents, Document, _ADVICE)
         texts = [self.prefix + self._text(document) + self.suffix for document in documents]

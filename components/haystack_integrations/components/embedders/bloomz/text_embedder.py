@@ -1,4 +1,4 @@
-"""Question -> vector: a Haystack component around the engine's ``Encoder``."""
+"""Question -> vector: a Haystack component around the engine's `Encoder`."""
 
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ class BloomzTextEmbedder(BloomzComponent["Encoder"]):
         precision: Precision | None = None,
         progress_bar: bool = True,
     ) -> None:
-        """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
+        """Store the parameters; nothing is loaded before `warm_up` or the first `run`.
 
         :param model: name on the Hugging Face Hub, local folder or bundled name of a Bloom checkpoint.
         :param device: where to run; None takes CUDA if there is one, else the CPU.
@@ -57,16 +57,16 @@ class BloomzTextEmbedder(BloomzComponent["Encoder"]):
         :param suffix: put after the text; the published models were trained without.
         :param normalize_embeddings: give unit vectors; False gives raw ones, for the L2 distance of the v1 retrievers.
         :param local_files_only: never ask the Hub, take what is on disk.
-        :param model_kwargs: more arguments for loading the weights, for instance ``{"dtype": "float32"}``.
+        :param model_kwargs: more arguments for loading the weights, for instance `{"dtype": "float32"}`.
         :param tokenizer_kwargs: more arguments for loading the tokenizer.
         :param config_kwargs: more arguments for loading the configuration.
         :param revision: branch, tag or commit on the Hub.
-        :param max_length: tokens kept of a text, whose end is cut; None takes the model's ``seq_length``, else 2048.
+        :param max_length: tokens kept of a text, whose end is cut; None takes the model's `seq_length`, else 2048.
         :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
         :param progress_bar: show one on stderr while transformers loads the model.
-        :raises ValueError: if ``max_length`` is not positive or ``device`` is a map of devices.
-        :raises TypeError: if ``model`` is no name or path, or ``device`` or ``token`` is a bare string.
+        :raises ValueError: if `max_length` is not positive or `device` is a map of devices.
+        :raises TypeError: if `model` is no name or path, or `device` or `token` is a bare string.
         """
         self.model = model  # type: ignore[assignment]  # a path becomes text below
         self.device = device
@@ -99,8 +99,8 @@ class BloomzTextEmbedder(BloomzComponent["Encoder"]):
         """Embed one text.
 
         :param text: a question, usually.
-        :returns: ``embedding``, a list of H floats; it knows its model, which a store compares with its own.
-        :raises TypeError: if ``text`` is not a string.
+        :returns: `embedding`, a list of H floats; it knows its model, which a store compares with its own.
+        :raises TypeError: if `text` is not a string.
         """
         if not isinstance(text, str):
             raise TypeError(

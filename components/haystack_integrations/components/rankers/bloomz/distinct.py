@@ -37,7 +37,7 @@ def best_of_each_id(documents: Iterable[Document]) -> list[Document]:
 
 
 def merged_copies(documents: list[Document]) -> list[Document]:
-    """Keep the first document of each text, and name the places of the others in its meta ``copies``.
+    """Keep the first document of each text, and name the places of the others in its meta `copies`.
 
     Texts count as the same whatever their white space and the Unicode form of their accents.
 

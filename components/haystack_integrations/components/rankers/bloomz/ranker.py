@@ -1,4 +1,4 @@
-"""Question and documents -> ranked documents: a Haystack component around the engine's ``Scorer``."""
+"""Question and documents -> ranked documents: a Haystack component around the engine's `Scorer`."""
 
 from dataclasses import replace
 from os import PathLike, fspath
@@ -71,7 +71,7 @@ class BloomzRanker(BloomzComponent["Scorer"]):
         truncate: bool = True,
         merge_copies: bool = False,
     ) -> None:
-        """Store the parameters; nothing is loaded before ``warm_up`` or the first ``run``.
+        """Store the parameters; nothing is loaded before `warm_up` or the first `run`.
 
         :param model: name on the Hugging Face Hub, local folder or bundled name of a Bloom checkpoint with two labels.
         :param device: where to run; None takes CUDA if there is one, else the CPU.
@@ -87,8 +87,8 @@ class BloomzRanker(BloomzComponent["Scorer"]):
             bundled model's `config.json` says `score_share`: its probabilities are shares, of the documents ranked
             together and of "none of them", so that two good ones get less than one half each.
         :param score_threshold: drop what scores below; compared with the score given back, so with the log-odds when
-            ``scale_score`` is False (0 there is 0.5 here).
-        :param model_kwargs: more arguments for loading the weights, for instance ``{"dtype": "float32"}``.
+            `scale_score` is False (0 there is 0.5 here).
+        :param model_kwargs: more arguments for loading the weights, for instance `{"dtype": "float32"}`.
         :param tokenizer_kwargs: more arguments for loading the tokenizer.
         :param config_kwargs: more arguments for loading the configuration.
         :param revision: branch, tag or commit on the Hub.
@@ -96,7 +96,7 @@ class BloomzRanker(BloomzComponent["Scorer"]):
         :param progress_bar: show one on stderr while transformers loads the model, and when more than 200 documents are
             ranked.
         :param max_length: tokens kept of a pair; the end of the document is cut, and of a question that leaves it less
-            than a quarter. None takes the model's ``seq_length``, else 2048.
+            than a quarter. None takes the model's `seq_length`, else 2048.
         :param batch_tokens: tokens computed together; 1,024 to 2,048 is best on a CPU, more on a GPU.
         :param precision: "int8" for weights of 8 bits, on a CPU: about twice as fast and a third of the memory, ranks
             all but the same; None for the numbers of the model card.
@@ -107,16 +107,16 @@ class BloomzRanker(BloomzComponent["Scorer"]):
             is then that of the folder, which other checkpoints and processes may share.
         :param prefix_cache_dtype: "float16", "int8" (half the bytes, probabilities within 0.01) or "float32".
         :param score_prior: how much the scores count with which the documents come: the log-odds of each are lowered
-            by ``score_prior * (1 - score / best)``, where best is the highest and none counts below 0; nothing is if
-            best <= 0. None takes what the model's ``config.json`` says: the published models say nothing, which is
+            by `score_prior * (1 - score / best)`, where best is the highest and none counts below 0; nothing is if
+            best <= 0. None takes what the model's `config.json` says: the published models say nothing, which is
             0 and leaves the ranker alone; the bundled one knows less than the retrievers before it, and says 4.9. Where
             None meets a document without a score, nothing is lowered.
         :param truncate: a question too long for the model loses its end, with one warning; False raises.
-        :param merge_copies: give the same text once, in its best place; ``top_k`` counts distinct texts. The other
-            places stand in the document's meta ``copies``, a list of their metas with their ``id``.
-        :raises ValueError: if ``top_k`` or a number of tokens is not positive, ``score_prior`` is negative or not
-            finite, ``device`` is a map of devices, or an argument of the prefix cache makes no sense.
-        :raises TypeError: if ``top_k`` is no whole number, ``model`` no name or path, or ``device`` or ``token`` a bare
+        :param merge_copies: give the same text once, in its best place; `top_k` counts distinct texts. The other
+            places stand in the document's meta `copies`, a list of their metas with their `id`.
+        :raises ValueError: if `top_k` or a number of tokens is not positive, `score_prior` is negative or not
+            finite, `device` is a map of devices, or an argument of the prefix cache makes no sense.
+        :raises TypeError: if `top_k` is no whole number, `model` no name or path, or `device` or `token` a bare
             string.
         """
         check_count("top_k", top_k)
@@ -167,13 +167,21 @@ class BloomzRanker(BloomzComponent["Scorer"]):
             cut_questions=self.truncate,
         )
 
+    @property
+    def recommended_threshold(self) -> float | None:
+        """The probability that the model's `config.json` recommends as `score_threshold`; loads the model if needed.
+
+        None where it says nothing. It is never applied by itself: pass it on if you want it.
+        """
+        return self._warm_engine().recommended_threshold
+
     def warm_prefix_cache(self, documents: list[Document]) -> dict[str, Any]:
         """Compute and keep the keys and values of documents before any question comes.
 
         :param documents: those that will be ranked often; more than the budget holds is told in the log.
-        :returns: as ``stats``.
-        :raises TypeError: if ``documents`` is not a list of Documents.
-        :raises ValueError: if ``prefix_cache`` is None.
+        :returns: as `stats`.
+        :raises TypeError: if `documents` is not a list of Documents.
+        :raises ValueError: if `prefix_cache` is None.
         """
         check_items("documents", documents, Document, _ADVICE)
         contexts = self._contexts(documents)
@@ -182,19 +190,17 @@ class BloomzRanker(BloomzComponent["Scorer"]):
             scorer.warm_prefixes(contexts, progress=bar.update)
         return self.stats()
 
-    @property
-    def recommended_threshold(self) -> float | None:
-        """Score below which the author would drop a document, if config.json says; loads the model if needed."""
-        return self._warm_engine().recommended_threshold
-
     def stats(self) -> dict[str, Any]:
         """Return how the prefix cache did since the model was loaded, and how int8 is computed.
 
-        :returns: ``hits``, ``misses``, ``entries``, ``bytes``, ``evictions`` and ``budget`` with a prefix cache;
-            ``kernels`` with int8, as for the embedders. Empty without either, and before the model is loaded.
+        :returns: `hits`, `misses`, `entries`, `bytes`, `evictions` and `budget` with a prefix cache;
+            `kernels` with int8, as for the embedders; `recommended_threshold` where the model names one. Empty
+            without any of them, and before the model is loaded.
         """
         engine = self._engine
-        kept = engine.prefixes.cache.stats()._asdict() if engine and engine.prefixes else {}
+        kept: dict[str, Any] = engine.prefixes.cache.stats()._asdict() if engine and engine.prefixes else {}
+        if engine and engine.recommended_threshold is not None:
+            kept["recommended_threshold"] = engine.recommended_threshold
         return {**kept, **BloomzComponent.stats(self)}  # not super(): `component` makes another class of this one
 
     @component.output_types(documents=list[Document])
@@ -210,17 +216,17 @@ class BloomzRanker(BloomzComponent["Scorer"]):
         """Score each document against the question and sort, best first.
 
         :param query: the question; an empty one scores the documents alone.
-        :param documents: any number, with the retriever's scores if ``score_prior`` is not 0; of those with the same
+        :param documents: any number, with the retriever's scores if `score_prior` is not 0; of those with the same
             id, the one with the best incoming score is kept. Those without a letter or a digit are left out: they
             answer nothing, whatever the model makes of them.
         :param top_k: overrides the component's own.
         :param scale_score: overrides the component's own.
         :param score_threshold: overrides the component's own.
-        :returns: ``documents``, at most ``top_k`` copies with their ``score`` set; equal scores keep their order.
-        :raises TypeError: if ``query`` is not a string, ``documents`` not a list of Documents, or ``top_k`` no whole
+        :returns: `documents`, at most `top_k` copies with their `score` set; equal scores keep their order.
+        :raises TypeError: if `query` is not a string, `documents` not a list of Documents, or `top_k` no whole
             number.
-        :raises ValueError: if ``top_k`` is not positive, the question is too long and ``truncate`` is False, or
-            ``score_prior`` is not 0 and a document has no finite score.
+        :raises ValueError: if `top_k` is not positive, the question is too long and `truncate` is False, or
+            `score_prior` is not 0 and a document has no finite score.
         """
         top_k = self.top_k if top_k is None else top_k
         scale_score = self.scale_score if scale_score is None else scale_score

@@ -74,7 +74,7 @@ def test_everything_imports_where_posix_is_missing() -> None:
     """As on Windows: without fork, its hooks, file locks, rights, processor affinity and some signals."""
     code = """
 import os, signal, sys
-import haystack, haystack.utils, huggingface_hub, qdrant_edge, safetensors, tokenizers, torch, tqdm  # as built for Windows
+import haystack, haystack.utils, huggingface_hub, qdrant_edge, safetensors, tokenizers, torch, tqdm  # as they are there
 import logging.handlers, random, tempfile, uuid
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None

@@ -150,13 +150,13 @@ def test_index_then_ask_print_pure_json(corpus: Path, tmp_path: Path, tiny_bloom
     answer = json.loads(asked.stdout)
     assert list(answer) == ["query", "documents", "seconds"]
     assert answer["query"] == question
-    assert list(answer["seconds"]) == ["embed", "retrieve", "rank"]
+    assert list(answer["seconds"]) == ["embed", "retrieve", "rank", "read"]
     assert {document["content"] for document in answer["documents"]} == {
         "La tour Eiffel se trouve à Paris.",
         "The Eiffel tower stands in Paris.",
     }
     for document in answer["documents"]:
-        assert list(document) == ["id", "content", "score", "similarity", "meta"]
+        assert list(document) == ["id", "content", "score", "similarity", "meta", "answer"]
         assert 0 <= document["score"] <= 1
         assert -1 <= document["similarity"] <= 1
 

@@ -38,7 +38,7 @@ class MtebRetriever:
         """Load the model.
 
         :param model_name: bundled name, folder or Hub name.
-        :param revision: told in the results; None takes what identifies the weights.
+        :param revision: shown in the results; None takes what identifies the weights.
         :param device: as for `open_checkpoint`.
         :param batch_tokens: tokens computed together; the batches that mteb makes are laid together again.
         """

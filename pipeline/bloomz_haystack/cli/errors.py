@@ -102,7 +102,7 @@ class OneLineGroup(TyperGroup):
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **settings)
             sys.stdout.flush()
-        except OSError as error:  # of printing: what else goes wrong is told by the verbs
+        except OSError as error:  # of printing: what else goes wrong is reported by the verbs
             if not (closed := isinstance(error, BrokenPipeError)):
                 say(str(error))
             forget_closed_pipe()
@@ -124,9 +124,9 @@ def _refused(error: Any) -> int:  # noqa: ANN401
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
     else:
-        told = re.sub(r"^Invalid value for '?(.+?)'?: must ", r"\1 must ", " ".join(error.format_message().split()))
+        message = re.sub(r"^Invalid value for '?(.+?)'?: must ", r"\1 must ", " ".join(error.format_message().split()))
         see = f" (see {context.command_path} --help)" if context else ""
-        say((told if told[:2].isupper() else told[:1].lower() + told[1:]).rstrip(".") + see)
+        say((message if message[:2].isupper() else message[:1].lower() + message[1:]).rstrip(".") + see)
     return int(error.exit_code)
 
 

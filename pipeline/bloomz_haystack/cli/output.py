@@ -42,8 +42,10 @@ class IndexBar(IndexProgress):
             self.first = done, now
         if self.task is not None:
             speed = (done - self.first[0]) / max(now - self.first[1], 1e-3)
-            told = f"{counted(done, 'passage')}, {speed:,.1f}/s" if done > self.first[0] else counted(done, "passage")
-            self.progress.update(self.task, completed=bytes_done, speed=told)
+            speed_text = (
+                f"{counted(done, 'passage')}, {speed:,.1f}/s" if done > self.first[0] else counted(done, "passage")
+            )
+            self.progress.update(self.task, completed=bytes_done, speed=speed_text)
 
     def problem(self, problem: Problem | Note) -> None:
         """Print what could not be read, or not for certain.

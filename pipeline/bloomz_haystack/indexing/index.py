@@ -104,7 +104,7 @@ def index_files(
     :param settings: None: the defaults.
     :param pipeline: in place of `index_pipeline`: a pipeline, a YAML file or YAML text, from `documents` to a writer
         that overwrites, over any document store. Of the settings, those of files and passages count.
-    :param progress: told how it goes.
+    :param progress: receives the progress.
     :returns: what was done; `problems` names what could not be read.
     :raises ValueError: if a path does not exist, the store was made with another model, or the pipeline has no writer.
     """

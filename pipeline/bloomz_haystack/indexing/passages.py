@@ -33,7 +33,7 @@ class Span(NamedTuple):
 class Splitter:
     """Cut the documents of one file after the other into passages."""
 
-    def __init__(self, passage_words: int = 150, fits: Callable[[str], bool] | None = None) -> None:
+    def __init__(self, passage_words: int, fits: Callable[[str], bool] | None = None) -> None:
         """Choose the lengths.
 
         :param passage_words: words in a passage; neighbours share an eighth of it, so that a sentence cut by the end

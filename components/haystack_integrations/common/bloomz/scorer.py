@@ -174,10 +174,10 @@ def score_share_of(config: Any) -> bool:  # noqa: ANN401
     :returns: False where nothing is said, as by the published rerankers.
     :raises CheckpointError: if it is neither true nor false.
     """
-    told = getattr(config, "score_share", None)
-    if told is not None and not isinstance(told, bool):
-        raise CheckpointError(f"score_share in config.json must be true or false, but got {told!r}")
-    return bool(told)
+    share = getattr(config, "score_share", None)
+    if share is not None and not isinstance(share, bool):
+        raise CheckpointError(f"score_share in config.json must be true or false, but got {share!r}")
+    return bool(share)
 
 
 def recommended_threshold_of(config: Any) -> float | None:  # noqa: ANN401

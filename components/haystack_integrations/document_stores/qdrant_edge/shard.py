@@ -223,16 +223,16 @@ def open_shard(
     :raises DocumentStoreError: if another process holds it, it is damaged or not there, or the disk fails.
     """
     expected = StoreDescription(embedding_dim, datatype, hybrid=hybrid)
-    end, told = time.monotonic() + wait, False
+    end, announced = time.monotonic() + wait, False
     while True:
         try:
             return _open_now(folder, expected, make)
         except StoreHeldError:
             if time.monotonic() >= end:
                 raise
-        if not told:
+        if not announced:
             logger.warning("the document store at %s is open in another process: waiting up to %g s", folder, wait)
-            told = True
+            announced = True
         time.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # so that those who wait do not come all at once
 
 

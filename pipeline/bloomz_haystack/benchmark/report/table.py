@@ -205,5 +205,5 @@ def _abstentions(table: Table) -> str:
             error = "–" if line.calibration_error is None else f"{line.calibration_error:.3f}"
             rows.append([line.label, f"{point.threshold:.3f} ({why})", *shares, error])
     heads = ["abstention", "threshold", "precision", "coverage", "recall", "F1", "calibration error"]
-    told = f"With {table.facts.unanswerable:,} questions that no passage answers; precision of the first passage."
-    return markdown_table(heads, rows) + f"\n\n{told}" if rows else ""
+    caption = f"With {table.facts.unanswerable:,} questions that no passage answers; precision of the first passage."
+    return markdown_table(heads, rows) + f"\n\n{caption}" if rows else ""

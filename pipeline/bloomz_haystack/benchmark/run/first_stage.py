@@ -31,7 +31,7 @@ class Watcher(Protocol):
 
         :param name: what is done.
         :param total: units of work.
-        :returns: to be told how many more units are done.
+        :returns: to be called with the number of further units done.
         """
         ...
 
@@ -56,7 +56,7 @@ def rank_passages(
     :param questions: Q of them, each with its right passage.
     :param depth: candidates to keep of each question.
     :param cache: folder of kept vectors.
-    :param watcher: told how it goes.
+    :param watcher: receives the progress.
     :param device: as for `choose_placement`.
     :param batch_tokens: tokens computed together.
     :returns: Q ranks, and the first `depth` passages of each question, with the scores that the documents of a

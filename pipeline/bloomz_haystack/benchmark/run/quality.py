@@ -77,7 +77,7 @@ def measure_quality(
     :param choice: the systems.
     :param rankers: each reorders the first candidates of each system, as a row of its own.
     :param out: folder of results.
-    :param watcher: told how it goes.
+    :param watcher: receives the progress.
     :param options: how.
     :param command: for the record.
     :raises ValueError: if the folder holds another run, or a system gives NaN; rows finished before are kept.

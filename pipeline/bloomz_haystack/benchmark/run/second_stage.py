@@ -36,7 +36,7 @@ def rerank_passages(
     :param corpus: gives the passages.
     :param questions: Q of them, those of the ranking.
     :param candidates: K, how many passages of each question it sees.
-    :param watcher: told how it goes.
+    :param watcher: receives the progress.
     :returns: ranks and probabilities.
     :raises ModelNotAvailable: if the weights turn out to be broken.
     :raises ValueError: if a score is NaN or Inf.

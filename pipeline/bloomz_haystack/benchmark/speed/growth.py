@@ -41,7 +41,7 @@ QUICK = Sizes((64, 128, 256), (16, 64, 256), (5, 10, 20))
 
 
 class Series(NamedTuple):
-    """One cost curve: `sizes` in `unit`, `seconds` of `what`, `memory` in bytes or None where not told."""
+    """One cost curve: `sizes` in `unit`, `seconds` of `what`, `memory` in bytes or None where unknown."""
 
     name: str
     unit: str
@@ -77,7 +77,7 @@ def measure_growth(sizes: Sizes, folder: Path, steps: Steps, seed: int = 0) -> l
 
     :param sizes: at which.
     :param folder: empty; holds the passages and their store.
-    :param steps: told how it goes.
+    :param steps: receives the progress.
     :param seed: of the texts.
     :returns: passages, tokens, candidates.
     """

@@ -82,7 +82,7 @@ def _curve(axes: "Axes", sizes: list[int], costs: Sequence[float | None], fitted
     axes.spines[["top", "right"]].set_visible(False)
     axes.title.set_fontsize("medium")
     if not shown:
-        axes.text(0.5, 0.5, "not told by this system", transform=axes.transAxes, ha="center", color=GUIDE_COLOUR)
+        axes.text(0.5, 0.5, "not reported by this system", transform=axes.transAxes, ha="center", color=GUIDE_COLOUR)
         return
     xs, ys = zip(*shown, strict=True)
     axes.plot(xs, [ys[-1] * x / xs[-1] for x in xs], "--", color=GUIDE_COLOUR, linewidth=1, label="in proportion")

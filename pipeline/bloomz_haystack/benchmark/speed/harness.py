@@ -96,7 +96,7 @@ def measure_section(
     :param probes: timed in each round too.
     :param rounds: how many.
     :param device: waited for before the clock is read.
-    :param progress: told what runs now.
+    :param progress: called with what runs now.
     :param clock: seconds.
     :returns: the timings.
     :raises ValueError: if a way gives other results than ours.

@@ -138,8 +138,8 @@ def _float16_section(
     sizes = {name: vector_bytes(folder / name) for name in ("float32", "float16")}
     note = " and ".join(f"{size / 1e6:,.1f} MB as {name}" for name, size in sizes.items())
     ways = [ours, Way("ours, stored as float16", _one_by_one_through(halved), tolerance=HALF_TOLERANCE)]
-    told = f"Vectors on disk: {note}."
-    return _section("retrieve-float16", title + "float16 storage", queries, ways, [], bytes_read, told)
+    caption = f"Vectors on disk: {note}."
+    return _section("retrieve-float16", title + "float16 storage", queries, ways, [], bytes_read, caption)
 
 
 def vector_bytes(folder: Path) -> int:

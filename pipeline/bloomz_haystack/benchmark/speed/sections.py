@@ -110,7 +110,7 @@ def measure_speed(options: SpeedOptions, progress: Callable[[str], object] = lam
     """Measure every section asked for.
 
     :param options: what to run; threads are already pinned.
-    :param progress: told what runs now.
+    :param progress: called with what runs now.
     :returns: the run.
     :raises ValueError: if an option is out of range, or a way gives other results than ours.
     """

@@ -98,7 +98,7 @@ class PrefixFolder:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, TypeError):
-            pass  # told below, as any torn file
+            pass  # reported below, as any torn file
         logger.warning("%s is torn or was changed: its context is computed again", path.name)
         self.remove(key)
         return None

@@ -134,6 +134,24 @@ def load_pipeline(source: Pipeline | str | Path) -> Pipeline:
         raise ValueError(f"cannot load the pipeline{'' if is_text else f' {source}'}: {reason}") from error
 
 
+def hide_progress(pipeline: Pipeline) -> Pipeline:
+    """Take away the progress bars of a pipeline's components.
+
+    :param pipeline: changed in place.
+    :returns: the same.
+    """
+    for _, component in pipeline.walk():
+        if getattr(component, "progress_bar", False):
+            component.progress_bar = False  # type: ignore[attr-defined]
+    return pipeline
+
+
+def models_of(pipeline: Pipeline) -> list[str]:
+    """Return the models that the components of a pipeline name."""
+    models = [getattr(component, "model", None) for _, component in pipeline.walk()]
+    return [model for model in models if isinstance(model, str)]
+
+
 def _store(path: str | Path, embedding_dim: int, hybrid: bool) -> QdrantEdgeDocumentStore:
     return QdrantEdgeDocumentStore(
         str(path), embedding_dim, indexed_meta_fields=list(INDEXED_FIELDS), return_embedding=False, hybrid=hybrid

@@ -43,9 +43,9 @@ def timed_run(
     try:
         return TimedOutputs(pipeline.run(inputs, include_outputs_from=include_outputs_from), run.seconds)
     except PipelineRuntimeError as error:
-        if error.__cause__ is None:
+        if (own := error.__cause__) is None:
             raise
-        raise error.__cause__ from None
+        raise own from own.__cause__  # what a server said stays with it
     finally:
         _CURRENT.reset(token)
 

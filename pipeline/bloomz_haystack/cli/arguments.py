@@ -8,12 +8,14 @@ import logging
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bloomz_haystack.files.printable import printable
+from bloomz_haystack.settings import AskSettings, IndexSettings
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
 LARGEST_INTEGER = 2**31 - 1  # more than any store holds, and within what every library counts with
@@ -83,6 +85,41 @@ def check_store(folder: Path) -> None:
         raise ValueError(f"no store at {folder}: make one with: bloomz index PATH --store {folder}")
 
 
+def check_source(store: Path | None, pipeline: Path | None) -> None:
+    """Refuse all but one of a store and a pipeline, and one that is not there.
+
+    :param store: folder, if given.
+    :param pipeline: YAML file, if given.
+    :raises ValueError: if there are none or two of them, or it does not exist.
+    """
+    if store is None and pipeline is None:
+        raise ValueError("missing option '--store' FOLDER, or '--pipeline' FILE.yaml in its place")
+    if store is not None and pipeline is not None:
+        raise ValueError("--store and --pipeline: give one of the two")
+    if pipeline is not None and not pipeline.is_file():
+        raise ValueError(f"no such pipeline: {pipeline}")
+    if store is not None:
+        check_store(store)
+
+
+def changed_settings(settings: AskSettings | IndexSettings, allowed: Iterable[str]) -> dict[str, Any]:
+    """Return the settings that are not the defaults, for a pipeline that has its own of most.
+
+    :param settings: from options.
+    :param allowed: names of those that count beside a pipeline.
+    :returns: by name.
+    :raises ValueError: if another one was changed.
+    """
+    changed = {
+        field.name: getattr(settings, field.name)
+        for field in fields(settings)
+        if getattr(settings, field.name) != field.default
+    }
+    if own := [f"--{name.replace('_', '-')}" for name in changed if name not in allowed]:
+        raise ValueError(f"{', '.join(own)}: the pipeline says it; change it in the YAML file")
+    return changed
+
+
 def check_paths(paths: Iterable[Path], gone: bool = False) -> None:
     """Refuse paths that lead nowhere, or to a pipe, before a model is loaded.
 
@@ -129,6 +166,16 @@ TEXT: dict[str, Any] = {"parser": text, "metavar": "TEXT"}
 PRECISION: dict[str, Any] = {"parser": precision, "metavar": "TEXT"}
 
 StoreOption = Annotated[Path, typer.Option("--store", help="Store folder.", show_default=False)]
+StoreUnlessPipeline = Annotated[Path | None, typer.Option("--store", help="Store folder.", show_default=False)]
+PipelineOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--pipeline",
+        metavar="FILE",
+        help="Pipeline in YAML, in place of --store: any document store, with the models that it names.",
+        show_default=False,
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="Retriever: Hub name or folder; default: the store's own, else tiny-fr-en-retriever."),

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,11 +13,13 @@ from bloomz_haystack.cli.arguments import (
     WEIGHT,
     JsonOption,
     ModelOption,
+    PipelineOption,
     PrecisionOption,
-    StoreOption,
+    StoreUnlessPipeline,
     VerboseOption,
     WaitOption,
-    check_store,
+    changed_settings,
+    check_source,
     text,
 )
 from bloomz_haystack.cli.errors import one_line_errors, say
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from bloomz_haystack.answering import Answerer
 
 FROM_STDIN = "-"
+ASKED_EACH_TIME = ("top_k", "candidates", "threshold")  # what a question may say to any pipeline
 
 
 def ask_verb(
@@ -41,7 +44,8 @@ def ask_verb(
             parser=text,
         ),
     ],
-    store: StoreOption,
+    store: StoreUnlessPipeline = None,
+    pipeline: PipelineOption = None,
     model: ModelOption = None,
     ranker: Annotated[str, typer.Option(help="Ranker: Hub name or folder.")] = AskSettings.ranker,
     candidates: Annotated[
@@ -88,7 +92,7 @@ def ask_verb(
     question comes first. With --json each question gives one object on one line.
     """
     with one_line_errors(stopped="nothing was changed"):
-        check_store(store)
+        check_source(store, pipeline)
         if question != FROM_STDIN:
             check_question(question)
         settings = AskSettings(
@@ -104,32 +108,38 @@ def ask_verb(
             score_prior=score_prior,
             wait=wait,
         )
+        limits = changed_settings(settings, ASKED_EACH_TIME) if pipeline else {}
         from bloomz_haystack.answering import Answerer
+        from bloomz_haystack.pipelines import hide_progress, load_pipeline
 
-        answerer = Answerer(store, settings, progress_bar=sys.stderr.isatty())
+        if pipeline:
+            loaded = load_pipeline(pipeline)
+            answerer = Answerer(pipeline=loaded if sys.stderr.isatty() else hide_progress(loaded))
+        else:
+            answerer = Answerer(store, settings, progress_bar=sys.stderr.isatty())
         prepare_hub(answerer.model, answerer.ranker)
         clean_up_when_stopped()
         with answerer:
             if question == FROM_STDIN:
-                all_answered = _answer_stdin(answerer, json)
+                all_answered = _answer_stdin(answerer, limits, json)
             else:
-                _answer(answerer, question, json)
+                _answer(answerer, question, limits, json)
                 all_answered = True
-        if not json:
+        if store and not json:
             note_tiny(store, answerer.model, answerer.ranker)
     if not all_answered:
         raise typer.Exit(1)
 
 
-def _answer(answerer: "Answerer", question: str, json: bool, *, named: bool = False) -> None:
+def _answer(answerer: "Answerer", question: str, limits: dict[str, Any], json: bool, *, named: bool = False) -> None:
     from bloomz_haystack.cli.answer_table import show_answer
     from bloomz_haystack.cli.output import print_json
 
-    answer = answerer.ask(question)
+    answer = answerer.ask(question, **limits)
     print_json(answer.as_json()) if json else show_answer(answer, named=named)
 
 
-def _answer_stdin(answerer: "Answerer", json: bool) -> bool:
+def _answer_stdin(answerer: "Answerer", limits: dict[str, Any], json: bool) -> bool:
     """Answer questions as they come; a line that cannot be answered is reported and skipped."""
     answerer.warm_up()  # what is wrong with a model is not the fault of a line
     if sys.stdin.isatty():
@@ -139,7 +149,7 @@ def _answer_stdin(answerer: "Answerer", json: bool) -> bool:
         try:
             if line.problem:
                 raise ValueError(line.problem)
-            _answer(answerer, line.text, json, named=True)
+            _answer(answerer, line.text, limits, json, named=True)
         except ValueError as error:
             say(f"line {line.number}: {error}")
             all_answered = False

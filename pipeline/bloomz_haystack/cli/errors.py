@@ -29,6 +29,9 @@ NOISY = (
 )
 
 
+DATABASES = ("psycopg", "psycopg_pool", "qdrant_client")  # their clients: what they raise is the server's word
+
+
 @contextmanager
 def one_line_errors(stopped: str) -> Iterator[None]:
     """Silence libraries, and print an expected error as one line with exit code 2; signals.py has the other codes.
@@ -52,14 +55,25 @@ def one_line_errors(stopped: str) -> Iterator[None]:
     except Exception as error:
         if not _expected(error):
             raise
-        say(" ".join(str(error).split()) or type(error).__name__)
+        say(_reason(error) or type(error).__name__)
         forget_closed_pipe()  # the error may be that of stdout: a full disk
         raise typer.Exit(2) from None
 
 
+def _reason(error: Exception) -> str:
+    """Return the message in one line; with that of a server, which a document store may keep to itself."""
+    reason, cause = " ".join(str(error).split()), error.__cause__
+    told = " ".join(str(cause or "").split())
+    return f"{reason.rstrip('.')}: {told}" if _of_database(cause) and told not in reason else reason
+
+
+def _of_database(error: BaseException | None) -> bool:
+    return type(error).__module__.partition(".")[0] in DATABASES
+
+
 def _expected(error: Exception) -> bool:
-    """Return whether an error comes from the user's files, disk, model or arguments, and not from a bug."""
-    if isinstance(error, ValueError | OSError | FloatingPointError | MemoryError):
+    """Return whether an error comes from the user's files, disk, model, server or arguments, and not from a bug."""
+    if isinstance(error, ValueError | OSError | FloatingPointError | MemoryError) or _of_database(error):
         return True
     if isinstance(error, ImportError):
         return "pip install" in str(error)  # an extra that is not installed; any other is our mistake

@@ -123,6 +123,7 @@ def index_files(
         _note_found(found, summary, progress)
         return summary
     with opened as target:
+        summary.model = getattr(target.pipeline.get_component(target.entry), "model", "")
         run = _Run(target, files, settings.passage_words, summary, progress)
         run.index(found)
         if settings.prune:

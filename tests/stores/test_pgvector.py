@@ -1,0 +1,225 @@
+"""PostgreSQL in place of Qdrant Edge: the same passages in the same order, and what goes wrong in one line."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psycopg
+import pytest
+from haystack import Document
+from haystack.document_stores.types import DuplicatePolicy
+from haystack.utils import Secret
+from haystack_integrations.components.retrievers.pgvector import PgvectorEmbeddingRetriever
+from haystack_integrations.document_stores.pgvector import PgvectorDocumentStore
+from typer.testing import CliRunner
+
+import bloomz_haystack
+from bloomz_haystack import Answerer
+from bloomz_haystack.cli import main as cli
+from bloomz_haystack.indexing.index import index_files
+from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeEmbeddingRetriever
+from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
+
+if TYPE_CHECKING:
+    from tests.stores.conftest import FillIn, Postgres
+
+pytestmark = pytest.mark.slow
+EXAMPLES = Path(bloomz_haystack.__file__).parent / "examples"
+QUESTIONS = ["Quand a eu lieu le grand incendie de Londres ?", "How long is a French passport valid?"]
+NUMBERS, PASSAGES = 24, 400
+FILTERS: list[dict[str, Any]] = [
+    {"field": "meta.language", "operator": "==", "value": "fr"},
+    {"field": "meta.language", "operator": "!=", "value": "fr"},
+    {"field": "meta.page", "operator": ">", "value": 90},
+    {"field": "meta.page", "operator": ">=", "value": 90},
+    {"field": "meta.page", "operator": "<", "value": 7},
+    {"field": "meta.page", "operator": "<=", "value": 7},
+    {"field": "meta.language", "operator": "in", "value": ["fr", "de"]},
+    {"field": "meta.page", "operator": "not in", "value": list(range(90))},
+    {"field": "meta.title", "operator": "==", "value": None},
+]
+FILTERS += [{"operator": joined, "conditions": [FILTERS[0], FILTERS[2]]} for joined in ("AND", "OR")]
+
+
+def unit_vectors(count: int, seed: int) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, NUMBERS)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def passages() -> list[Document]:
+    rows = unit_vectors(PASSAGES, seed=0).tolist()
+    return [
+        Document(
+            content=f"La tour, étage {n}" if n % 2 else f"The tower, floor {n}",
+            meta={"language": "fr" if n % 2 else "en", "page": n % 97, **({"title": "T"} if n % 3 else {})},
+            embedding=row,
+        )
+        for n, row in enumerate(rows)
+    ]
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantEdgeDocumentStore]:
+    store = QdrantEdgeDocumentStore(str(tmp_path_factory.mktemp("edge")), NUMBERS)
+    store.write_documents(passages())
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def table(postgres: "Postgres") -> Iterator[PgvectorDocumentStore]:
+    store = PgvectorDocumentStore(
+        connection_string=Secret.from_token(postgres.address()),
+        embedding_dimension=NUMBERS,
+        table_name="same",
+        keyword_index_name="same_keyword",
+        hnsw_index_name="same_hnsw",
+    )
+    store.write_documents(passages())
+    yield store
+    store.close()
+
+
+def top(retriever: Any, vectors: np.ndarray, **options: Any) -> list[list[tuple[str, float]]]:  # noqa: ANN401
+    found = (retriever.run(query_embedding=vector.tolist(), top_k=10, **options)["documents"] for vector in vectors)
+    return [[(document.id, document.score) for document in documents] for documents in found]
+
+
+def check_equal(found: list[list[tuple[str, float]]], expected: list[list[tuple[str, float]]]) -> None:
+    assert [[key for key, _ in hits] for hits in found] == [[key for key, _ in hits] for hits in expected]
+    for hits, others in zip(found, expected, strict=True):
+        assert [score for _, score in hits] == pytest.approx([score for _, score in others], abs=1e-6)
+
+
+def test_exact_search_gives_the_same_ten_in_the_same_order(
+    table: PgvectorDocumentStore, edge: QdrantEdgeDocumentStore
+) -> None:
+    vectors = unit_vectors(60, seed=1)
+    found = top(PgvectorEmbeddingRetriever(document_store=table), vectors)
+    check_equal(found, top(QdrantEdgeEmbeddingRetriever(edge), vectors))
+    # Negative control: other vectors find others.
+    assert found != top(QdrantEdgeEmbeddingRetriever(edge), vectors[::-1])
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: str(filters["operator"]))
+def test_filters_keep_the_same_passages(
+    table: PgvectorDocumentStore, edge: QdrantEdgeDocumentStore, filters: dict[str, Any]
+) -> None:
+    kept = {document.id for document in edge.filter_documents(filters)}
+    assert {document.id for document in table.filter_documents(filters)} == kept
+    assert 0 < len(kept) < PASSAGES
+    vectors = unit_vectors(5, seed=2)
+    found = top(PgvectorEmbeddingRetriever(document_store=table), vectors, filters=filters)
+    check_equal(found, top(QdrantEdgeEmbeddingRetriever(edge), vectors, filters=filters))
+
+
+# ---------------------------------------------------------------- the files that are shipped
+
+
+def bloomz(*arguments: str | int | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def names(**others: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A table of its own, with the names of its indexes, as the YAML files say."""
+    table = others.pop("table_name")
+    return {"table_name": table, "keyword_index_name": f"{table}_k", "hnsw_index_name": f"{table}_h", **others}
+
+
+def drop(postgres: "Postgres", table: str) -> None:
+    with psycopg.connect(postgres.address(), autocommit=True) as connection:
+        connection.execute(f'DROP TABLE IF EXISTS "{table}"')
+
+
+def test_ranked_answers_are_those_of_edge(connected: "Postgres", fill_in: "FillIn", tmp_path: Path) -> None:
+    store = names(table_name="ranked")
+    code, out, err = bloomz("index", EXAMPLES, "--pipeline", fill_in("index-pgvector.yaml", **store), "--json")
+    assert (code, err) == (0, "")
+    first = json.loads(out)
+    assert first["embedded"] == first["passages"] > 20
+    assert (tmp_path / "index-pgvector" / "files.jsonl").exists()
+    *_, again = bloomz("index", EXAMPLES, "--pipeline", tmp_path / "index-pgvector.yaml", "--json")[1:2]
+    assert (json.loads(again)["embedded"], json.loads(again)["unchanged"]) == (0, first["passages"])
+
+    index_files([EXAMPLES], tmp_path / "edge")
+    ask = fill_in("ask-pgvector.yaml", **store)
+    with Answerer(tmp_path / "edge") as edge, Answerer(pipeline=ask) as postgres:
+        for question in QUESTIONS:
+            expected, found = edge.ask(question).passages, postgres.ask(question).passages
+            assert [passage.id for passage in found] == [passage.id for passage in expected]
+            assert [passage.score for passage in found] == pytest.approx([p.score for p in expected], abs=1e-6)
+            assert [passage.meta for passage in found] == [passage.meta for passage in expected]
+    code, out, err = bloomz("ask", QUESTIONS[0], "--pipeline", ask, "--top-k", 2, "--json")
+    assert (code, err) == (0, "")
+    assert len(json.loads(out)["documents"]) == 2
+    drop(connected, "ranked")
+
+
+def test_a_file_that_changed_loses_its_old_passages(connected: "Postgres", fill_in: "FillIn", tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name, text in (("fr.txt", "La tour Eiffel est à Paris."), ("en.txt", "Big Ben is in London.")):
+        (texts / name).write_text(text)
+    pipeline = fill_in("index-pgvector.yaml", **names(table_name="changed"))
+    counts = []
+    for change in (lambda: None, lambda: (texts / "fr.txt").write_text("Autre."), (texts / "en.txt").unlink):
+        change()
+        summary = json.loads(bloomz("index", texts, "--pipeline", pipeline, "--prune", "--json")[1])
+        counts.append((summary["passages"], summary["embedded"], summary["removed"]))
+    assert counts == [(2, 2, 0), (2, 1, 1), (1, 0, 1)]
+    with psycopg.connect(connected.address()) as connection:
+        assert connection.execute("SELECT content FROM changed").fetchall() == [("Autre.",)]
+    drop(connected, "changed")
+
+
+Wrong = Callable[["Postgres"], str]
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (lambda server: server.address(password="faux"), "password authentication failed"),
+        (lambda server: server.address(port="1"), "onnection refused"),
+        (lambda server: server.address(dbname="absent"), 'database "absent" does not exist'),
+    ],
+    ids=["password", "down", "database"],
+)
+def test_no_connection_is_one_line(
+    postgres: "Postgres", fill_in: "FillIn", monkeypatch: pytest.MonkeyPatch, address: Wrong, said: str
+) -> None:
+    monkeypatch.setenv("PG_CONN_STR", address(postgres))
+    code, out, err = bloomz("ask", QUESTIONS[0], "--pipeline", fill_in("ask-pgvector.yaml"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+    assert "mot de passe" not in err
+
+
+def test_no_address_is_one_line(fill_in: "FillIn", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PG_CONN_STR", raising=False)
+    code, out, err = bloomz("ask", QUESTIONS[0], "--pipeline", fill_in("ask-pgvector.yaml"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "PG_CONN_STR" in err
+
+
+def test_a_table_of_another_dimension_is_one_line(connected: "Postgres", fill_in: "FillIn") -> None:
+    PgvectorDocumentStore(embedding_dimension=8, **names(table_name="eight")).write_documents(
+        [Document(content="Huit.", embedding=[0.5] * 8)], DuplicatePolicy.OVERWRITE
+    )
+    store = names(table_name="eight")
+    for verb, what, file in (("index", EXAMPLES, "index-pgvector.yaml"), ("ask", QUESTIONS[0], "ask-pgvector.yaml")):
+        code, out, err = bloomz(verb, what, "--pipeline", fill_in(file, **store))
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "8" in err
+        assert "576" in err
+    drop(connected, "eight")
+
+
+def test_options_that_the_pipeline_says_are_refused(fill_in: "FillIn") -> None:
+    code, out, err = bloomz("ask", QUESTIONS[0], "--pipeline", fill_in("ask-pgvector.yaml"), "--ranker", "r")
+    assert (code, out) == (2, "")
+    assert err == "bloomz: --ranker: the pipeline says it; change it in the YAML file\n"

@@ -68,6 +68,15 @@ def served(example_store: Path) -> Iterator[Served]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service that anything is sent to."""
+    store = tmp_path_factory.mktemp("fuzzed") / "store"
+    index_files([EXAMPLES / "sleep.txt"], store, IndexSettings())
+    with running(ServeSettings(store)) as client:
+        yield client
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Start a service on a store of its own; settings by name."""

@@ -1,6 +1,8 @@
 """Search, rerank, embeddings, models, info: what the doors answer, against the components' own numbers."""
 
 import base64
+import json
+import re
 from pathlib import Path
 
 import httpx
@@ -127,6 +129,19 @@ def test_info_health_and_openapi(served: httpx.Client) -> None:
     schema = served.get("/openapi.json").json()
     examples = schema["components"]["schemas"]["SearchRequest"]["examples"]
     assert [example["query"] for example in examples] == [FRENCH, ENGLISH]
+    names = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(schema)))
+    assert names <= set(schema["components"]["schemas"])
     for name, model in schema["components"]["schemas"].items():
         for field, described in model.get("properties", {}).items():
             assert "description" in described or "$ref" in described, f"{name}.{field} is not described"
+
+
+def test_the_reference_is_a_page_of_our_own(served: httpx.Client) -> None:
+    page = served.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "http" not in page.text  # no other machine is asked
+    for name, kind in (("reference.js", "text/javascript"), ("reference.css", "text/css")):
+        assert f'"docs/{name}"' in page.text
+        answer = served.get(f"/docs/{name}")
+        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, kind)
+    assert served.get("/docs/../models.py").status_code == served.get("/docs/%2e%2e/models.py").status_code == 404

@@ -2,8 +2,10 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -106,7 +108,7 @@ def test_a_body_that_does_not_say_how_long_it_is(served: httpx.Client) -> None:
 
 def test_bearer_token(serve: Serve) -> None:
     client = serve(token="s3cret", cors_origins=("https://example.org",))
-    for path in ("/v1/info", "/v1/models", "/metrics", "/openapi.json", "/mcp", "/v1/documents", "/nothing"):
+    for path in ("/v1/info", "/v1/models", "/metrics", "/mcp", "/v1/documents", "/nothing"):
         assert_error(client.get(path), 401, "Authorization: Bearer TOKEN")
     assert_error(client.post("/v1/search", json=QUESTION), 401, "")
     for wrong in ("Bearer s3cre", "Bearer s3cretx", "Basic s3cret", "s3cret", "Bearer é"):
@@ -177,3 +179,49 @@ def test_no_body_gives_a_500(served: httpx.Client, path: str, body: object) -> N
     content = json.dumps(body).encode()
     answer = served.post(path, content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code in (200, 400, 404, 422), (answer.status_code, answer.text, body)
+
+
+ADDRESSES = ["/v1/documents", "/v1/jobs/", "/v1/info", "/v1/models", "/healthz", "/static/", "/docs/", "/", "/v1/"]
+
+
+@given(
+    method=st.sampled_from(["GET", "HEAD", "DELETE", "PUT", "OPTIONS"]), start=st.sampled_from(ADDRESSES), end=st.text()
+)
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_address_gives_a_500(served: httpx.Client, method: str, start: str, end: str) -> None:
+    answer = served.request(method, start + quote(end), params={"offset": end, "limit": "3"})
+    assert answer.status_code < 500, (answer.status_code, answer.text)
+
+
+@given(name=st.text(), field=st.sampled_from(["files", "file"]), content=st.binary(max_size=300), raw=st.booleans())
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_upload_gives_a_500(fuzzed: httpx.Client, name: str, field: str, content: bytes, raw: bool) -> None:
+    if raw:
+        head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="' + name.encode() + b'"\r\n\r\n'
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = fuzzed.post("/v1/documents", content=head + content + b"\r\n--x--", headers=kind)
+    else:
+        answer = fuzzed.post("/v1/documents", files=[(field, (name, content))])
+    assert answer.status_code in (202, 400, 422, 429), (answer.status_code, answer.text)
+
+
+@given(
+    method=st.sampled_from(["POST", "DELETE"]),
+    body=st.dictionaries(st.sampled_from(["documents", "files", "filters"]), JSON),
+)
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_documents_give_a_500(fuzzed: httpx.Client, method: str, body: object) -> None:
+    kind = {"Content-Type": "application/json"}
+    answer = fuzzed.request(method, "/v1/documents", content=json.dumps(body).encode(), headers=kind)
+    assert answer.status_code in (200, 202, 400, 409, 422, 429), (answer.status_code, answer.text)
+
+
+def test_the_fuzzed_service_stands_and_wrote_nothing_outside(fuzzed: httpx.Client) -> None:
+    folder = fuzzed.app.state.service.models.store.folder  # type: ignore[attr-defined]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["store"]
+    until = time.monotonic() + 60
+    while fuzzed.app.state.service.jobs.busy() and time.monotonic() < until:  # type: ignore[attr-defined]
+        time.sleep(0.05)
+    assert fuzzed.post("/v1/search", json=QUESTION).status_code == 200
+    listed = fuzzed.get("/v1/documents?limit=200").json()
+    assert listed["total"] == len(listed["files"])

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bloomz_haystack.service.errors import ServiceError, error_response
 from bloomz_haystack.service.settings import MOST_JSON, ServeSettings
 
-OPEN_PATHS = {"/", "/healthz", "/readyz", "/favicon.ico"}  # without a token
-OPEN_FOLDERS = ("/static/", "/docs")
+OPEN_PATHS = {"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/favicon.ico"}  # without a token
+OPEN_FOLDERS = ("/static/", "/docs/")
 UPLOADS = "/v1/documents"
 PAGE_POLICY = "; ".join(
     [

@@ -24,7 +24,7 @@ from bloomz_haystack.service.search import search_router
 from bloomz_haystack.service.settings import ServeSettings
 from bloomz_haystack.service.slots import Slots
 from bloomz_haystack.service.state import ServiceState
-from bloomz_haystack.service.static_page import mount_page
+from bloomz_haystack.service.static_page import mount_pages
 from bloomz_haystack.service.types import ErrorResponse
 
 UPLOADS_AT_ONCE = 2  # that are read; each may be large
@@ -54,13 +54,15 @@ def create_app(settings: ServeSettings, *, on_failure: Callable[[], None] = lamb
         title="bloomz",
         description=DESCRIPTION,
         version=version("bloomz-haystack"),
+        docs_url=None,  # its script comes from another machine; static_page has one of ours
+        redoc_url=None,
         lifespan=_lifespan(on_failure),
         responses={status: {"model": ErrorResponse} for status in (401, 422, 503)},
     )
     app.state.service = state
     for router in (search_router, documents_router, rerank_router, embeddings_router, health_router):
         app.include_router(router)
-    mount_page(app)
+    mount_pages(app)
     install_error_handlers(app)
     app.add_middleware(Doorkeeper, settings=settings)
     app.add_middleware(BrowserHeaders)

@@ -36,11 +36,13 @@ _FORM = {
     "required": [FIELD],
     "properties": {FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}},
 }
+_TEXTS = DocumentsRequest.model_json_schema()
+_TEXTS["properties"]["documents"]["items"] = _TEXTS.pop("$defs")["TextDocument"]
 _BODY = {
     "required": True,
     "content": {
         "multipart/form-data": {"schema": _FORM},
-        "application/json": {"schema": DocumentsRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
+        "application/json": {"schema": _TEXTS},
     },
 }
 

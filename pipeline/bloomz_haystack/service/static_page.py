@@ -1,4 +1,7 @@
-"""The page: `GET /` and the files it asks for, from this package; nothing else on the disk can be reached."""
+"""What browsers read: the page at `/`, the reference of the API at `/docs`, and the files that both ask for.
+
+All of it comes from this package; nothing else on the disk can be reached, and no other machine is asked.
+"""
 
 import mimetypes
 from pathlib import Path
@@ -7,12 +10,12 @@ from fastapi import FastAPI
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
-PAGE_FOLDER = Path(__file__).parent / "page"
+HERE = Path(__file__).parent
 CONTENT_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 
 
-def mount_page(app: FastAPI) -> None:
-    """Serve the page.
+def mount_pages(app: FastAPI) -> None:
+    """Serve both pages.
 
     :param app: to change.
     """
@@ -21,6 +24,11 @@ def mount_page(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(PAGE_FOLDER / "index.html")
+        return FileResponse(HERE / "page/index.html")
 
-    app.mount("/static", StaticFiles(directory=PAGE_FOLDER, check_dir=False), name="static")
+    @app.get("/docs", include_in_schema=False)
+    async def reference() -> FileResponse:
+        return FileResponse(HERE / "reference/index.html")
+
+    app.mount("/static", StaticFiles(directory=HERE / "page"), name="static")
+    app.mount("/docs", StaticFiles(directory=HERE / "reference"), name="docs")

@@ -102,7 +102,7 @@ class SearchRequest(Strict):
 
     model_config = examples(
         {"query": "Combien d'heures de sommeil faut-il à un adulte ?", "top_k": 3, "language": "en"},
-        {"query": "How long is a French passport valid?", "threshold": "auto", "files": ["everyday-facts.jsonl"]},
+        {"query": "How long is a French passport valid?", "threshold": 0.3, "files": ["everyday-facts.jsonl"]},
     )
 
 

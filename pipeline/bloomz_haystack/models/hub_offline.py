@@ -1,7 +1,7 @@
 """Model names -> whether the Hub can be reached for them, decided once and quickly.
 
-Without a network the Hub's client tries again for 25 s and names each try on stderr (measured); when set to stay offline,
-it looks at what was downloaded before and answers at once. Must run before huggingface_hub is imported.
+Without a network the Hub's client tries again for 25 s and names each try on stderr (measured); when set to stay
+offline, it looks at what was downloaded before and answers at once. Must run before huggingface_hub is imported.
 """
 
 import os

@@ -18,7 +18,7 @@ from bloomz_haystack.indexing.files import KINDS, kind_of
 FOLDER = "uploads"  # in the store's
 BEFORE = ".before"  # what was there while another file takes its place
 MOST_NAME_BYTES = 200
-HEAD = 4096  # bytes that are looked at
+HEAD_BYTES = 4096  # bytes that are looked at
 _FORBIDDEN = re.compile(r'[<>:"|?*\\/]|%(?=[0-9A-Fa-f]{2})')
 _OFFICE = {"word": ".docx", "ppt": ".pptx", "xl": ".xlsx"}  # by the folder in the archive
 _HTML = re.compile(rb"^\s*(<!doctype html|<html)", re.IGNORECASE)
@@ -58,7 +58,7 @@ def readable_name(name: str, content: BinaryIO) -> str:
     :returns: the name, with a suffix more if its own is unknown or wrong.
     :raises ValueError: if the content is of no kind that can be read.
     """
-    head = content.read(HEAD)
+    head = content.read(HEAD_BYTES)
     found = _suffix_of(head, content)
     content.seek(0)
     suffix = Path(name).suffix.lower()

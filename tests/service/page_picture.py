@@ -1,6 +1,7 @@
 """Take the picture of the page for the README, of a service on the example passages: `make serve` first."""
 
 import base64
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ def picture(address: str) -> bytes:
     options = ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
         options.add_argument(argument)
-    with Chrome(options=options, service=Service("/usr/bin/chromedriver")) as driver:
+    with Chrome(options=options, service=Service(shutil.which("chromedriver"))) as driver:
         size = {"width": 1000, "height": 760, "deviceScaleFactor": 1, "mobile": False}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         driver.get(f"{address}#q={QUESTION}")

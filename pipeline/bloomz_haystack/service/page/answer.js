@@ -71,7 +71,7 @@ function citation(number, source) {
   const name = source.title ?? source.source ?? say("untitled");
   const label = say("source", number, name);
   const show = () => {
-    const card = find(`[data-passage="${CSS.escape(source.id)}"]`) ?? find(`#passage-${number}`);
+    const card = find(`[data-passage="${CSS.escape(source.id)}"]`);
     if (card) goTo(card);
   };
   return element("button.citation", { type: "button", title: label, "aria-label": label, on: { click: show } }, number);

@@ -69,6 +69,7 @@ function showInfo() {
     `${say("retriever")} ${info.model}`,
     `${say("ranker")} ${info.ranker}`,
     `Bloomz ${info.version}`,
+    "",
   ].join(" · ");
   showOptions();
   showExamples();

@@ -88,7 +88,7 @@ def test_a_method_that_is_not_taken(served: httpx.Client) -> None:
 
 def test_a_body_too_large_is_refused_before_it_is_read(served: httpx.Client) -> None:
     with socket.create_connection(("127.0.0.1", served.base_url.port)) as connection:
-        connection.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n")
+        connection.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n")
         connection.sendall(b"Content-Type: application/json\r\n\r\n")
         answer = connection.recv(65536)
     assert b" 413 " in answer.splitlines()[0]
@@ -129,6 +129,24 @@ def test_no_other_origin_without_being_told(served: httpx.Client) -> None:
     assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_no_page_of_another_origin_can_call(served: httpx.Client, serve: Serve) -> None:
+    """A browser on this machine reaches the service, whatever page it shows."""
+    own = f"http://127.0.0.1:{served.base_url.port}"
+    assert served.post("/v1/search", json=QUESTION, headers={"Origin": own}).status_code == 200
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", f"{own}.evil.example"):
+        assert_error(served.post("/v1/search", json=QUESTION, headers={"Origin": origin}), 403, "may not call")
+        form = served.post("/v1/documents", files=[("files", ("a.txt", b"a"))], headers={"Origin": origin})
+        assert_error(form, 403, "allow them with --cors-origin")
+    for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::1", "a@b:c"):
+        assert served.get("/v1/info", headers={"Host": host}).status_code in (400, 403)
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
+        assert served.get("/v1/info", headers={"Host": host}).status_code == 200
+    allowed = serve(cors_origins=("https://example.org",))
+    answer = allowed.post("/v1/search", json=QUESTION, headers={"Origin": "https://example.org"})
+    assert answer.headers["access-control-allow-origin"] == "https://example.org"
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])

@@ -4,12 +4,13 @@ answer carries: headers that bind a browser.
 
 import hmac
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bloomz_haystack.service.errors import ServiceError, error_response
-from bloomz_haystack.service.settings import MOST_JSON, ServeSettings
+from bloomz_haystack.service.settings import MOST_JSON, ServeSettings, is_loopback
 
 OPEN_PATHS = {"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/favicon.ico"}  # without a token
 OPEN_FOLDERS = ("/static/", "/docs/")
@@ -44,6 +45,7 @@ class Doorkeeper:
         :param settings: of the service.
         """
         self._app = app
+        self._origins = settings.cors_origins
         self._token = settings.token.encode() if settings.token else None
         self._most_upload = settings.max_upload
 
@@ -54,13 +56,31 @@ class Doorkeeper:
             return
         headers, limit = Headers(scope=scope), self._most_upload if scope["path"] == UPLOADS else MOST_JSON
         try:
+            self._check_caller(scope["method"], headers)
             self._check_token(scope["path"], headers)
             _check_kind(scope, headers)
-            _check_size(int(headers.get("content-length", 0)), limit)
+            size = headers.get("content-length", "0")
+            _check_size(int(size) if size.isdecimal() else 0, limit)
         except ServiceError as error:
             await error_response(error)(scope, receive, send)
             return
         await self._app(scope, _limited(receive, limit), send)
+
+    def _check_caller(self, method: str, headers: Mapping[str, str]) -> None:
+        """Refuse what a page of another origin sends: a browser on this machine reaches the service from any page.
+
+        Without a token there is nothing that such a page would have to know. Its host may even be a name of its own
+        that leads to this machine (DNS rebinding).
+        """
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self._token is None and not is_loopback(_host_name(host)):
+            raise ServiceError(
+                403, f"without a token this service answers to localhost, not to {host!r}: start it with --token-file"
+            )
+        if origin is None or origin in self._origins or method in ("GET", "HEAD", "OPTIONS"):
+            return
+        if origin.partition("://")[2] != host:
+            raise ServiceError(403, f"pages of {origin} may not call this service: allow them with --cors-origin")
 
     def _check_token(self, path: str, headers: Mapping[str, str]) -> None:
         if self._token is None or path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
@@ -69,6 +89,14 @@ class Doorkeeper:
         same = hmac.compare_digest(given.strip().encode(), self._token)
         if not same or kind.lower() != "bearer":
             raise ServiceError(401, "send the token of this service: Authorization: Bearer TOKEN")
+
+
+def _host_name(host: str) -> str:
+    """Return a host without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # half an address
+        return ""
 
 
 def _check_kind(scope: Scope, headers: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """What the store holds, file by file, kept until it changes; and the filters that requests make of it."""
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -41,11 +42,16 @@ class Catalog:
         self._lock = threading.Lock()
         self._contents: _Contents | None = None
         self._changes = 0
+        self._made_at = 0.0
 
-    def changed(self) -> None:
-        """Forget the list: passages were written or removed."""
-        self._changes += 1
-        self._contents = None
+    def changed(self, old_enough: float = 0.0) -> None:
+        """Forget the list: passages were written or removed.
+
+        :param old_enough: seconds; a list made since then is kept.
+        """
+        if time.monotonic() - self._made_at >= old_enough:
+            self._changes += 1
+            self._contents = None
 
     def facts(self) -> StoreCounts:
         """Return the numbers of passages and files, and the languages."""
@@ -115,6 +121,7 @@ class Catalog:
 
     def _made(self) -> _Contents:
         indexed = IndexedFiles(self._store.folder).by_key
+        self._made_at = time.monotonic()
         files, uploaded = {}, set()
         for name, of in stored_files(self._store).items():
             file = indexed.get(of.get("value", ""))

@@ -21,7 +21,13 @@ from bloomz_haystack.service.types import ErrorDetail, ErrorResponse
 
 logger = logging.getLogger(__name__)
 
-TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 503: "overloaded_error"}
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 LONGEST_MESSAGE = 500
 
 

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MOST_WAITING = 100  # jobs
 MOST_KEPT = 1000  # jobs that can still be asked for
+UNFINISHED = ("queued", "running")
+CATALOG_SECONDS = 2.0  # how old the list of files may be while a job runs: making it takes time
 INCOMING = ".incoming"  # in the folder of uploads: what is not indexed yet, a folder per job
 
 
@@ -105,14 +107,16 @@ class Jobs:
 
     def busy(self) -> set[str]:
         """Return the names of the files that are queued or being indexed, as the store will call them."""
-        jobs = list(self._jobs.values())
-        return {file.name for job in jobs for file in job.files if file.state in ("queued", "running")}
+        return {file.name for job in self._unfinished() for file in job.files if file.state in UNFINISHED}
+
+    def _unfinished(self) -> list[JobStatus]:
+        return [job for job in list(self._jobs.values()) if job.state in UNFINISHED]
 
     def forget_files(self) -> None:
         """Delete the uploads of which the store holds nothing any more."""
         paths = list(self._folder.glob("[!.]*"))
-        kept = self.busy()  # in this order: what is in the folder is either on its way into the store, or in it
-        kept |= self._catalog.uploaded()
+        # In this order: what is in the folder is either in a job that is not done, or in the store.
+        kept = {file.name for job in self._unfinished() for file in job.files} | self._catalog.uploaded()
         for path in paths:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
@@ -134,6 +138,7 @@ class Jobs:
                     job.seconds = round(time.perf_counter() - start, 3)
                 if self._stopping.is_set():
                     return
+            self._catalog.changed()
             job.state = "failed" if all(file.state == "failed" for file in job.files) else "done"
             shutil.rmtree(self._folder / INCOMING / job.id, ignore_errors=True)
             logger.info("indexed", extra={"job": job.id, "files": job.total, "seconds": job.seconds})
@@ -159,12 +164,14 @@ class Jobs:
             file.state = "failed"
         else:
             file.state = "done"
-        finally:
-            self._catalog.changed()
+        self._catalog.changed(CATALOG_SECONDS)
         job.done += 1
 
-    def _check_stopping(self) -> None:
-        self._catalog.changed()
+    def check_stopping(self) -> None:
+        """Leave a file in the middle if the service is being stopped.
+
+        :raises _StoppedError: if it is.
+        """
         if self._stopping.is_set():
             raise _StoppedError
 
@@ -186,7 +193,7 @@ class _JobProgress(IndexProgress):
         :param bytes_done: of the file.
         """
         self._file.passages = summary.embedded + summary.unchanged
-        self._jobs._check_stopping()
+        self._jobs.check_stopping()
 
 
 def _kept(folder: Path, upload: Upload) -> JobFile:

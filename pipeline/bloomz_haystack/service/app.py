@@ -11,12 +11,15 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from bloomz_haystack.service.access import BrowserHeaders, Doorkeeper
+from bloomz_haystack.service.chat import chat_router
+from bloomz_haystack.service.chat_generator import AnswerGenerator
 from bloomz_haystack.service.documents import documents_router
 from bloomz_haystack.service.embeddings import embeddings_router
 from bloomz_haystack.service.errors import install_error_handlers
 from bloomz_haystack.service.health import health_router
 from bloomz_haystack.service.jobs import Jobs
 from bloomz_haystack.service.log import RequestLog
+from bloomz_haystack.service.mcp_tool import mount_mcp
 from bloomz_haystack.service.metrics import Metrics, StateCollector
 from bloomz_haystack.service.models import Models
 from bloomz_haystack.service.rerank import rerank_router
@@ -49,6 +52,8 @@ def create_app(settings: ServeSettings, *, on_failure: Callable[[], None] = lamb
     jobs = Jobs(models.store.folder, models.index_settings, models.catalog)
     slots, uploads = Slots(settings.slots, settings.waiting), Slots(UPLOADS_AT_ONCE, settings.waiting)
     state = ServiceState(settings, models, slots, uploads, jobs, Metrics(), time.time())
+    if settings.generator and settings.generator_model:
+        state.generator = AnswerGenerator(settings.generator, settings.generator_model)
     state.metrics.registry.register(StateCollector(slots, jobs, models))
     app = FastAPI(
         title="bloomz",
@@ -60,8 +65,9 @@ def create_app(settings: ServeSettings, *, on_failure: Callable[[], None] = lamb
         responses={status: {"model": ErrorResponse} for status in (401, 422, 503)},
     )
     app.state.service = state
-    for router in (search_router, documents_router, rerank_router, embeddings_router, health_router):
+    for router in (search_router, chat_router, documents_router, rerank_router, embeddings_router, health_router):
         app.include_router(router)
+    mount_mcp(app)
     mount_pages(app)
     install_error_handlers(app)
     app.add_middleware(Doorkeeper, settings=settings)
@@ -82,8 +88,11 @@ def _lifespan(on_failure: Callable[[], None]) -> Callable[[FastAPI], AbstractAsy
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state: ServiceState = app.state.service
         loading = asyncio.create_task(_load(state, on_failure))  # the doors are open meanwhile, and say 503
-        yield
+        async with app.state.mcp.run():
+            yield
         await loading
+        if state.generator:
+            await state.generator.close()
         await asyncio.to_thread(state.jobs.close)
         state.slots.close()
         state.models.close()

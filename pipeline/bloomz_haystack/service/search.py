@@ -5,7 +5,7 @@ import logging
 from fastapi import APIRouter, Request
 
 from bloomz_haystack.service.errors import client_errors
-from bloomz_haystack.service.state import ReadyState
+from bloomz_haystack.service.state import ReadyState, ServiceState
 from bloomz_haystack.service.types import SearchRequest, SearchResponse
 
 logger = logging.getLogger(__name__)
@@ -16,6 +16,18 @@ search_router = APIRouter(tags=["search"])
 @search_router.post("/v1/search", summary="Find the passages that answer a question")
 async def search_passages(wanted: SearchRequest, request: Request, state: ReadyState) -> SearchResponse:
     """Find passages by meaning (and by words, if the store keeps them), rank them, mark the sentence that answers."""
+    return await searched(state, request, wanted)
+
+
+async def searched(state: ServiceState, request: Request | None, wanted: SearchRequest) -> SearchResponse:
+    """Search in a slot, whichever door the question came through.
+
+    :param state: of the service, its models loaded.
+    :param request: of the client; None: not known.
+    :param wanted: the question and its options.
+    :returns: the passages, best first.
+    :raises ServiceError: if the client made a mistake, or must wait.
+    """
 
     def work() -> SearchResponse:
         with client_errors():

@@ -54,10 +54,10 @@ class Slots:
         finally:
             self._free.release()
 
-    async def run(self, request: Request, work: Callable[[], Computed]) -> Computed:
+    async def run(self, request: Request | None, work: Callable[[], Computed]) -> Computed:
         """Compute in a slot, in a thread.
 
-        :param request: of a client.
+        :param request: of a client; None: not known.
         :param work: what to compute.
         :returns: what it gave.
         """

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from bloomz_haystack.service.chat_generator import AnswerGenerator
 from bloomz_haystack.service.errors import ServiceError
 from bloomz_haystack.service.jobs import Jobs
 from bloomz_haystack.service.metrics import Metrics
@@ -24,6 +25,7 @@ class ServiceState:
     jobs: Jobs
     metrics: Metrics
     started: float  # Unix seconds
+    generator: AnswerGenerator | None = None  # that words answers
     failure: Exception | None = None  # why the models could not be loaded
 
     def check_ready(self) -> None:

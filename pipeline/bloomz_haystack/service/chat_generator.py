@@ -16,7 +16,7 @@ from haystack import Document, Pipeline
 from haystack.core.pipeline.pipeline import PipelineStreamHandle
 from haystack.utils import Secret
 
-from bloomz_haystack.service.chat_language import NAMES, Language
+from bloomz_haystack.service.chat_language import LANGUAGE_NAMES, Language
 from bloomz_haystack.service.errors import ServiceError
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def _inputs(
 ) -> dict[str, dict[str, Any]]:
     return {
         "router": {"documents": list(passages)},
-        "prompt_builder": {"question": question, "language": NAMES[language]},
+        "prompt_builder": {"question": question, "language": LANGUAGE_NAMES[language]},
         "generator": {"generation_kwargs": sampling},
         "answer_builder": {"query": question},
     }

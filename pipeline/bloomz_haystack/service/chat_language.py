@@ -8,7 +8,7 @@ from typing import Literal
 
 Language = Literal["fr", "en"]
 
-NAMES: dict[Language, str] = {"fr": "French", "en": "English"}  # in the generator's prompt
+LANGUAGE_NAMES: dict[Language, str] = {"fr": "French", "en": "English"}  # in the generator's prompt
 UNKNOWN: dict[Language, str] = {
     "fr": "Je ne sais pas : aucun passage des documents ne répond à cette question.",
     "en": "I do not know: no passage of the documents answers this question.",

@@ -12,8 +12,8 @@ from bloomz_haystack.service.types import (
     MOST_CANDIDATES,
     MOST_PASSAGES,
     MOST_TEXTS,
-    AnswerSentence,
     JsonObject,
+    MarkedSentence,
     ScoreThreshold,
     SearchRequest,
     Strict,
@@ -142,7 +142,7 @@ class SourcePassage(Strict):
     page: int | None = Field(default=None, description="The page on which the answer, or else the passage, begins.")
     title: str | None = Field(default=None, description="Of the document.")
     score: float = Field(description="The ranker's probability.")
-    answer: AnswerSentence | None = Field(default=None, description="The sentence of the passage that answers.")
+    answer: MarkedSentence | None = Field(default=None, description="The sentence of the passage that answers.")
 
 
 class UrlCitation(Strict):

@@ -33,7 +33,7 @@ from bloomz_haystack.settings import AskSettings
 
 MCP_PATH = "/mcp"
 TOOL = "search_passages"
-DESCRIPTION = (
+TOOL_DESCRIPTION = (
     "Find the passages of the user's own documents that answer a question. Ask in French or in English, whatever the "
     "language of the documents. Each passage has a number, the sentence that answers, its file, page and title: cite "
     "passages by their numbers."
@@ -79,7 +79,7 @@ def _tool() -> Tool:
     return Tool(
         name=TOOL,
         title="Search passages",
-        description=DESCRIPTION,
+        description=TOOL_DESCRIPTION,
         input_schema=PassageQuestion.model_json_schema(),
         output_schema=SearchResponse.model_json_schema(),
         annotations=ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=False),

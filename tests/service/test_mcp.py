@@ -119,16 +119,12 @@ async def test_the_token_is_that_of_the_service(serve: Serve) -> None:
         assert len((await client.list_tools()).tools) == 1
 
 
-@pytest.mark.parametrize("path", ["/mcp", "/v1/search", "/"])
-def test_without_a_token_only_this_machine_may_call(served: httpx.Client, path: str) -> None:
+def test_without_a_token_only_this_machine_may_call(served: httpx.Client) -> None:
     """DNS rebinding: a page of evil.example that leads its own name to 127.0.0.1."""
-    body, json_rpc = {"query": FRENCH}, {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
     def status(**headers: str) -> int:
-        if path == "/":
-            return served.get(path, headers=headers).status_code
         headers["Accept"] = "application/json, text/event-stream"
-        return served.post(path, json=json_rpc if path == "/mcp" else body, headers=headers).status_code
+        return served.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"}, headers=headers).status_code
 
     port = served.base_url.port
     for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "[", "", f"192.168.1.2:{port}"):

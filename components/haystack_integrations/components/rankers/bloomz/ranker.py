@@ -109,7 +109,7 @@ class BloomzRanker(BloomzComponent["Scorer"]):
         :param score_prior: how much the scores count with which the documents come: the log-odds of each are lowered
             by `score_prior * (1 - score / best)`, where best is the highest and none counts below 0; nothing is if
             best <= 0. None takes what the model's `config.json` says: the published models say nothing, which is
-            0 and leaves the ranker alone; the bundled one knows less than the retrievers before it, and says 4.9. Where
+            0 and leaves the ranker alone; the bundled one knows less than the retrievers before it, and says 5.5. Where
             None meets a document without a score, nothing is lowered.
         :param truncate: a question too long for the model loses its end, with one warning; False raises.
         :param merge_copies: give the same text once, in its best place; `top_k` counts distinct texts. The other

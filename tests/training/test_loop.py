@@ -498,7 +498,14 @@ def test_the_record_tells_settings_data_and_code(finished: Path) -> None:
     assert record["data"][0]["sha256"] == {"mined.jsonl.gz": hashlib.sha256(data).hexdigest()}
     assert record["data"][0]["rows"] + record["data"][0]["held_out"] == 120
     assert (record["kind"], record["steps_done"] % 2) == ("retriever", 0)
-    losses = {"symmetric": False, "temperature": 0.07, "negatives_per_positive": 3, "grid": 0, "shuffled_words": 0.0}
+    losses = {
+        "symmetric": False,
+        "temperature": 0.07,
+        "negatives_per_positive": 3,
+        "grid": 0,
+        "shuffled_words": 0.0,
+        "prior": 0.0,
+    }
     assert record["settings"]["loss"] == losses
     assert record["versions"]["torch"] == torch.__version__
     assert record["git_commit"] is None or len(record["git_commit"].removesuffix("-dirty")) == 40

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -415,3 +417,49 @@ def test_all_that_can_be_used_has_a_name(page: Page, served: httpx.Client) -> No
     used = {"button", "textbox", "checkbox", "combobox", "spinbutton", "slider", "meter", "link", "search", "heading"}
     assert {role for role, _ in named} >= {"textbox", "checkbox", "slider", "meter", "main", "complementary", "status"}
     assert [(role, name) for role, name in named if role in used - {"search"} and not name.strip()] == []
+
+
+class Generator(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server that streams one answer."""
+
+    WORDS = ("Sept à neuf heures ", "[1], ", "dans une chambre fraîche ", "[1][2]", ". ", HOSTILE)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert body["stream"] is True
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": body["model"]}
+        for place, word in enumerate((*self.WORDS, None)):
+            delta = {"role": "assistant"} if place == 0 else {}
+            delta |= {"content": word} if word else {}
+            choice = {"index": 0, "delta": delta, "finish_reason": None if word else "stop"}
+            self.wfile.write(f"data: {json.dumps(head | {'choices': [choice]})}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *args: object) -> None:
+        """Be silent."""
+
+
+@pytest.fixture
+def generator() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Generator)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_answer_is_written_and_cites_its_passages(page: Page, serve: Serve, generator: str) -> None:
+    page.open(address(serve(generator=generator, generator_model="stand-in")), language="fr")
+    page.one(".files label")
+    cards = page.ask(FRENCH_QUESTION)
+    page.until(lambda: page.texts(".answer[aria-busy=false] .citation") == ["1", "1", "2"])
+    assert page.one(".answer .text").text == f"Sept à neuf heures 1, dans une chambre fraîche 12. {HOSTILE}"
+    assert "stand-in" in page.one(".answer .note").text
+    page.all(".citation")[-1].click()
+    assert page.driver.switch_to.active_element.id == cards[1].id
+    assert page.complaints() == []

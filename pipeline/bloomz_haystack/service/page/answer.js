@@ -37,13 +37,15 @@ function answerView(card, model, stop) {
   const state = element("span.state", { role: "status" }, say("writing"));
   const button = element("button.quiet", { type: "button", on: { click: stop } }, say("stop"));
   const head = element("div.answer-head", {}, element("h2", {}, say("answer")), state, button);
-  card.replaceChildren(head, text, element("p.note", {}, say("writtenBy", model)));
+  const note = element("p.note", {}, say("writtenBy", model));
+  card.replaceChildren(head, text, note);
   card.hidden = false;
   card.setAttribute("aria-busy", "true");
   const end = (words, failed = false) => {
     card.setAttribute("aria-busy", "false");
     card.classList.toggle("failed", failed);
     state.textContent = words;
+    if (text.textContent === "") [text, note].forEach((part) => part.remove());
     state.classList.toggle("read-only", words === say("written"));
     handFocus(button, find("#results"));
     button.remove();

@@ -18,6 +18,7 @@ APP = "bloomz_haystack"
 ROOMS = [
     f"{ENGINE}",
     f"{STORE}",
+    "haystack_integrations.document_stores.bloomz_pgvector",
     f"{COMPONENTS}",
     f"{APP}.settings",
     f"{APP}.files",

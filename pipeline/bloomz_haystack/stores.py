@@ -8,7 +8,7 @@ from haystack.document_stores.types import DocumentStore, DuplicatePolicy
 
 
 class PassageStore(Protocol):
-    """Says what it holds of a file, and forgets it; `QdrantEdgeDocumentStore` is one as it stands."""
+    """Says what it holds of a file, and forgets it; those of Qdrant Edge and PostgreSQL are, as they stand."""
 
     def count_documents(self) -> int:
         """Return the number of passages."""
@@ -42,7 +42,8 @@ class PlainStore:
 
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
         """Return the number of passages that match."""
-        return len(self.documents.filter_documents(filters))
+        own = getattr(self.documents, "count_documents_by_filter", None)
+        return own(filters) if own else len(self.documents.filter_documents(filters))
 
     def existing_ids(self, document_ids: Iterable[str]) -> set[str]:
         """Return those ids that are stored."""

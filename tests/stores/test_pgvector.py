@@ -16,7 +16,7 @@ from haystack_integrations.document_stores.pgvector import PgvectorDocumentStore
 from typer.testing import CliRunner
 
 import bloomz_haystack
-from bloomz_haystack import Answerer
+from bloomz_haystack import Answerer, IndexSettings
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.indexing.index import index_files
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeEmbeddingRetriever
@@ -133,7 +133,7 @@ def names(**others: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def drop(postgres: "Postgres", table: str) -> None:
     with psycopg.connect(postgres.address(), autocommit=True) as connection:
-        connection.execute(f'DROP TABLE IF EXISTS "{table}"')
+        connection.execute(f'DROP TABLE IF EXISTS "{table}_words", "{table}"')
 
 
 def test_ranked_answers_are_those_of_edge(connected: "Postgres", fill_in: "FillIn", tmp_path: Path) -> None:
@@ -146,12 +146,15 @@ def test_ranked_answers_are_those_of_edge(connected: "Postgres", fill_in: "FillI
     *_, again = bloomz("index", EXAMPLES, "--pipeline", tmp_path / "index-pgvector.yaml", "--json")[1:2]
     assert (json.loads(again)["embedded"], json.loads(again)["unchanged"]) == (0, first["passages"])
 
-    index_files([EXAMPLES], tmp_path / "edge")
+    index_files([EXAMPLES], tmp_path / "edge", IndexSettings(hybrid=True))
     ask = fill_in("ask-pgvector.yaml", **store)
     with Answerer(tmp_path / "edge") as edge, Answerer(pipeline=ask) as postgres:
         for question in QUESTIONS:
             expected, found = edge.ask(question).passages, postgres.ask(question).passages
             assert [passage.id for passage in found] == [passage.id for passage in expected]
+            assert [passage.similarity for passage in found] == pytest.approx(
+                [p.similarity for p in expected], abs=1e-6
+            )
             assert [passage.score for passage in found] == pytest.approx([p.score for p in expected], abs=1e-6)
             assert [passage.meta for passage in found] == [passage.meta for passage in expected]
     code, out, err = bloomz("ask", QUESTIONS[0], "--pipeline", ask, "--top-k", 2, "--json")
@@ -217,6 +220,21 @@ def test_a_table_of_another_dimension_is_one_line(connected: "Postgres", fill_in
         assert "8" in err
         assert "576" in err
     drop(connected, "eight")
+
+
+def test_a_table_of_another_model_is_one_line(connected: "Postgres", fill_in: "FillIn", tmp_path: Path) -> None:
+    store = names(table_name="other")
+    (tmp_path / "a.txt").write_text("La tour Eiffel.")
+    assert bloomz("index", tmp_path / "a.txt", "--pipeline", fill_in("index-pgvector.yaml", **store))[0] == 0
+    with psycopg.connect(connected.address(), autocommit=True) as connection:
+        connection.execute("""COMMENT ON TABLE other_words IS '{"model": "autre", "model_weights": "0"}'""")
+    (tmp_path / "b.txt").write_text("The Eiffel tower.")
+    for verb, what, file in (("index", "b.txt", "index-pgvector.yaml"), ("ask", "Où ?", "ask-pgvector.yaml")):
+        what = str(tmp_path / what) if verb == "index" else what
+        code, out, err = bloomz(verb, what, "--pipeline", fill_in(file, **store))
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "the table public.other were made by the model autre (0)" in err
+    drop(connected, "other")
 
 
 def test_options_that_the_pipeline_says_are_refused(fill_in: "FillIn") -> None:

@@ -9,7 +9,8 @@ from haystack import Pipeline
 import bloomz_haystack
 
 FOLDER = Path(bloomz_haystack.__file__).parent
-STORES = ["pgvector", "qdrant"]
+TWINS = {"pgvector": "ask-hybrid.yaml", "qdrant": "ask.yaml"}  # the same pipeline over Qdrant Edge
+STORES = list(TWINS)
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -24,10 +25,10 @@ def test_haystack_loads_the_file(verb: str, store: str, monkeypatch: pytest.Monk
 def test_both_files_name_the_same_store_and_models_as_those_of_edge(store: str) -> None:
     index, ask, edge = (
         yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
-        for name in (f"index-{store}.yaml", f"ask-{store}.yaml", "ask.yaml")
+        for name in (f"index-{store}.yaml", f"ask-{store}.yaml", TWINS[store])
     )
     writer, retriever = index["components"]["writer"], ask["components"]["retriever"]
     assert writer["init_parameters"]["document_store"] == retriever["init_parameters"]["document_store"]
     for name in ("embedder", "ranker"):
         assert ask["components"][name] == edge["components"][name]
-    assert ask["connections"] == edge["connections"]
+    assert (ask["connections"], ask["inputs"]) == (edge["connections"], edge["inputs"])

@@ -27,7 +27,6 @@ from bloomz_haystack.steps import timed_run
 from bloomz_haystack.store_folder import StoreFolder
 from bloomz_haystack.stores import PassageStore, PlainStore
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
-from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge.origin import MODEL_KEY
 
 SPECIAL_ROOM = 8  # tokens that a tokenizer may add to a text, at most
@@ -186,12 +185,12 @@ def _given(pipeline: Pipeline, folder: Path) -> Iterator[_Target]:
     if entry is None or store is None:
         raise ValueError("the pipeline must lead from an input `documents` to a writer with a document store")
     folder.mkdir(parents=True, exist_ok=True)
-    edge = isinstance(store, QdrantEdgeDocumentStore)
+    knows_ids = hasattr(store, "existing_ids")  # one of ours
     try:
-        yield _Target(pipeline, store if edge else PlainStore(store), entry, 0)
+        yield _Target(pipeline, store if knows_ids else PlainStore(store), entry, 0)
     finally:
         pipeline.close()
-        if edge:
+        if knows_ids:
             store.close()
 
 

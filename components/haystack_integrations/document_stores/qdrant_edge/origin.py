@@ -3,7 +3,7 @@
 An `Embedding` says where it comes from; a plain list does not, and passes. What the store knows stands in `store.json`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from haystack_integrations.common.bloomz.identity import Embedding, ModelIdentity
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
@@ -32,7 +32,17 @@ def check_model(shard: SharedShard, model: ModelIdentity | None) -> None:
     :param model: which made the vectors; None: not known, and let through.
     :raises ValueError: if the store's vectors were made by another.
     """
-    info = shard.description.info
+    check_same_model(shard.description.info, f"the store at {shard.folder}", model)
+
+
+def check_same_model(info: Mapping[str, str], store: str, model: ModelIdentity | None) -> None:
+    """Refuse vectors of another model than that of which a store keeps the name and the weights.
+
+    :param info: what the store remembers.
+    :param store: which it is, for the message.
+    :param model: which made the vectors; None: not known, and let through.
+    :raises ValueError: if the store's vectors were made by another.
+    """
     kept = info.get(WEIGHTS_KEY)
     if model is None or kept is None or kept == model.weights:
         return
@@ -41,8 +51,8 @@ def check_model(shard: SharedShard, model: ModelIdentity | None) -> None:
     else:
         cause = f"the model {info.get(MODEL_KEY)} ({kept}), and these come from {model.name} ({model.weights})"
     raise ValueError(
-        f"the vectors in the store at {shard.folder} were made by {cause}. Vectors of two models cannot be compared: "
-        "use the model that made the store, or index the documents into a new store"
+        f"the vectors in {store} were made by {cause}. Vectors of two models cannot be compared: use the model that "
+        "made the store, or index the documents into a new store"
     )
 
 

@@ -1,6 +1,6 @@
 """What both retrievers of a `QdrantEdgeDocumentStore` have in common: their settings, and the way to YAML and back."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from haystack import default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
@@ -12,9 +12,11 @@ from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocument
 class EdgeRetriever:
     """A store and how it is searched; a subclass adds `run`, and settings of its own."""
 
+    STORE: ClassVar[type[Any]] = QdrantEdgeDocumentStore
+
     def __init__(
         self,
-        document_store: QdrantEdgeDocumentStore,
+        document_store: Any,  # noqa: ANN401  # checked against STORE
         filters: dict[str, Any] | None,
         top_k: int,
         filter_policy: str | FilterPolicy,
@@ -33,8 +35,8 @@ class EdgeRetriever:
         :raises TypeError: if top_k is not an integer.
         """
         given: object = document_store
-        if not isinstance(given, QdrantEdgeDocumentStore):
-            raise ValueError(f"document_store must be a QdrantEdgeDocumentStore, but got {type(given).__name__}")
+        if not isinstance(given, self.STORE):
+            raise ValueError(f"document_store must be a {self.STORE.__name__}, but got {type(given).__name__}")
         check_count("top_k", top_k)
         self.document_store = document_store
         self.filters = filters
@@ -60,7 +62,7 @@ class EdgeRetriever:
         """
         parameters = dict(data["init_parameters"])
         if isinstance(parameters.get("document_store"), dict):
-            parameters["document_store"] = QdrantEdgeDocumentStore.from_dict(parameters["document_store"])
+            parameters["document_store"] = cls.STORE.from_dict(parameters["document_store"])
         return default_from_dict(cls, {**data, "init_parameters": parameters})
 
     def _limits(

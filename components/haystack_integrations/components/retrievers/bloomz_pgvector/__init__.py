@@ -1,0 +1,3 @@
+from haystack_integrations.components.retrievers.bloomz_pgvector.hybrid_retriever import PgvectorHybridRetriever
+
+__all__ = ["PgvectorHybridRetriever"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import threading
 import time
 import zipfile
@@ -14,6 +15,7 @@ import pytest
 
 from bloomz_haystack.indexing.index import index_files
 from bloomz_haystack.indexing.stored import count_by_file
+from bloomz_haystack.service import jobs
 from bloomz_haystack.service.uploads import readable_name, safe_name
 from bloomz_haystack.settings import IndexSettings
 from bloomz_haystack.store_folder import StoreFolder
@@ -242,6 +244,27 @@ def test_uploads_that_are_refused(serve: Serve) -> None:
     for body in unclear:
         assert client.request("DELETE", "/v1/documents", json=body).status_code == 422
     assert len(listed(client)) == 2
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_upload(serve: Serve) -> None:
+    client = serve()
+    with socket.create_connection(("127.0.0.1", client.base_url.port)) as connection:
+        head = ["POST /v1/documents HTTP/1.1", "Host: localhost", "Content-Length: 5000"]
+        head.append("Content-Type: multipart/form-data; boundary=x\r\n\r\n--x")
+        connection.sendall("\r\n".join(head).encode())
+    gone = 'bloomz_request_seconds_count{door="/v1/documents",status="499"} 1.0'
+    deadline = time.monotonic() + 30
+    while gone not in client.get("/metrics").text:
+        assert time.monotonic() < deadline, client.get("/metrics").text
+        time.sleep(0.05)
+    assert len(listed(client)) == 2
+
+
+def test_too_many_jobs(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "MOST_WAITING", 0)
+    answer = serve().post("/v1/documents", json={"documents": [{"content": "a"}]})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "10")
+    assert answer.json()["error"]["type"] == "rate_limit_error"
 
 
 def test_the_list_is_paged_and_titled(served: httpx.Client) -> None:

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from haystack.document_stores.errors import DocumentStoreError
 from haystack.errors import FilterError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from bloomz_haystack.files.printable import printable
@@ -91,6 +92,7 @@ def install_error_handlers(app: FastAPI) -> None:
     """
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _own_mistake)
 
 
@@ -108,6 +110,10 @@ def _worded(error: HTTPException) -> HTTPException:
         400: "the body of the request cannot be read: send JSON in UTF-8",
     }
     return HTTPException(error.status_code, words.get(error.status_code, str(error.detail)), error.headers)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return error_response(ServiceError(499, "the client has gone"))
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

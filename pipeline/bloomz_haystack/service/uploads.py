@@ -7,9 +7,8 @@ import os
 import re
 import shutil
 import unicodedata
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -18,9 +17,9 @@ from bloomz_haystack.indexing.files import KINDS, kind_of
 FOLDER = "uploads"  # in the store's
 BEFORE = ".before"  # what was there while another file takes its place
 MOST_NAME_BYTES = 200
-HEAD_BYTES = 4096  # bytes that are looked at
+HEAD_BYTES, TAIL_BYTES = 4096, 65_536  # that are looked at
 _FORBIDDEN = re.compile(r'[<>:"|?*\\/]|%(?=[0-9A-Fa-f]{2})')
-_OFFICE = {"word": ".docx", "ppt": ".pptx", "xl": ".xlsx"}  # by the folder in the archive
+_OFFICE = {b"word/document.xml": ".docx", b"ppt/presentation.xml": ".pptx", b"xl/workbook.xml": ".xlsx"}
 _HTML = re.compile(rb"^\s*(<!doctype html|<html)", re.IGNORECASE)
 
 
@@ -77,10 +76,10 @@ def _suffix_of(head: bytes, content: BinaryIO) -> str | None:
         return ".pdf"
     if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
         return ".html"
-    if head.startswith(b"PK\x03\x04"):
-        with suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(content) as archive:
-            folders = {name.partition("/")[0] for name in archive.namelist()}
-            return next((_OFFICE[folder] for folder in _OFFICE if folder in folders), None)
+    if head.startswith(b"PK\x03\x04"):  # a zip archive; the list of what is in it stands at its end
+        content.seek(max(content.seek(0, os.SEEK_END) - TAIL_BYTES, 0))
+        tail = content.read()
+        return next((suffix for part, suffix in _OFFICE.items() if part in tail), None)
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 
 from bloomz_haystack.service.document_types import (
@@ -58,8 +59,11 @@ async def add_documents(request: Request, state: ReadyState) -> JobResponse:
     _check_writable(state)
     async with state.uploads.taken(None):
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
-            async with request.form(max_files=MOST_TEXTS, max_fields=MOST_TEXTS) as form:
-                return await _accepted(state, _uploads(form))
+            try:
+                async with request.form(max_files=MOST_TEXTS, max_fields=MOST_TEXTS) as form:
+                    return await _accepted(state, _uploads(form))
+            except FormParserError as error:
+                raise ServiceError(400, f"not a form: {error}") from error
         return await _accepted(state, [_texts(await request.body())])
 
 

@@ -69,6 +69,14 @@ def test_nothing_reaches_the_threshold(served: httpx.Client) -> None:
     assert (answer["passages"], answer["threshold"]) == ([], 1.0)
 
 
+def test_the_threshold_that_the_ranker_recommends(served: httpx.Client) -> None:
+    recommended = served.get("/v1/info").json()["threshold"]
+    answer = served.post("/v1/search", json={"query": FRENCH, "threshold": "auto", "top_k": 20}).json()
+    assert answer["threshold"] == recommended > 0
+    assert 0 < len(answer["passages"]) < 20
+    assert all(passage["score"] >= recommended for passage in answer["passages"])
+
+
 def test_a_question_too_long_is_cut_with_a_note(served: httpx.Client) -> None:
     answer = served.post("/v1/search", json={"query": "sommeil " * 5000, "candidates": 5}).json()
     assert len(answer["passages"]) == 5

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bloomz_haystack.service.settings import ServeSettings, check_token
+from bloomz_haystack.settings import AskSettings
 
 Serve = Callable[..., httpx.Client]
 QUESTION = {"query": "Où est la tour Eiffel ?"}
@@ -28,7 +29,7 @@ REFUSED = [
     ("/v1/search", {**QUESTION, "top_k": "5"}, 422, "top_k: should be a valid integer, but got '5'"),
     ("/v1/search", {**QUESTION, "candidates": 2.5}, 422, "candidates: should be a valid integer"),
     ("/v1/search", {**QUESTION, "threshold": 1.5}, 422, "threshold"),
-    ("/v1/search", {**QUESTION, "threshold": "auto"}, 422, "recommends no threshold"),
+    ("/v1/search", {**QUESTION, "threshold": "best"}, 422, "threshold"),
     ("/v1/search", {**QUESTION, "files": ["../../etc/passwd"]}, 422, "files: the store holds no passages of"),
     ("/v1/search", {**QUESTION, "files": []}, 422, "files"),
     ("/v1/search", {**QUESTION, "language": "de"}, 422, "language"),
@@ -49,6 +50,16 @@ def test_a_clients_mistake_is_one_line(
 ) -> None:
     answer = served.post(path, json=body)
     assert_error(answer, status, message)
+
+
+def test_a_ranker_of_ones_own_recommends_nothing_and_shows_no_path(serve: Serve, tiny_ranker: Path) -> None:
+    client = serve(ask=AskSettings(ranker=str(tiny_ranker)))
+    auto = client.post("/v1/search", json={**QUESTION, "threshold": "auto"})
+    assert_error(auto, 422, f"threshold: the ranker {tiny_ranker.name} recommends none")
+    info = client.get("/v1/info").json()
+    assert (info["ranker"], info["threshold"]) == (tiny_ranker.name, None)
+    for text in (auto.text, client.get("/v1/models").text, str(info)):
+        assert str(tiny_ranker) not in text
 
 
 def assert_error(answer: httpx.Response, status: int, message: str) -> None:

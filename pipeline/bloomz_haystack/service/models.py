@@ -27,7 +27,7 @@ from bloomz_haystack.service.types import (
     SearchResponse,
     StepSeconds,
 )
-from bloomz_haystack.settings import FILE_FIELD, FILE_KEY, IndexSettings
+from bloomz_haystack.settings import FILE_FIELD, FILE_KEY, IndexSettings, Threshold
 from bloomz_haystack.store_folder import StoreFolder
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
 from haystack_integrations.components.rankers.bloomz import BloomzRanker
@@ -112,7 +112,7 @@ class Models:
             filters=self.catalog.filters(wanted.filters, wanted.files, wanted.language),
             top_k=wanted.top_k,
             candidates=wanted.candidates,
-            threshold=wanted.threshold,
+            threshold=self._threshold(wanted.threshold),
         )
         if answer.stored == 0:
             notes.append("the store is empty: add documents first")
@@ -123,6 +123,20 @@ class Models:
             seconds=StepSeconds(**{name: answer.seconds.get(name, 0.0) for name in StepSeconds.model_fields}),
             notes=notes,
         )
+
+    def _threshold(self, wanted: Threshold) -> Threshold:
+        if wanted == "auto" and self.recommended_threshold is None:
+            raise ValueError(
+                f"threshold: the ranker {self.ranker_name} recommends none (score_threshold in its config.json): give a "
+                "number from 0 to 1"
+            )
+        return wanted
+
+    @property
+    def recommended_threshold(self) -> float | None:
+        """The threshold that the ranker recommends."""
+        recommended: float | None = getattr(self._ranker, "recommended_threshold", None)
+        return recommended
 
     def _answerer(self, hybrid: bool | None) -> Answerer:
         if hybrid and not self.answerer.hybrid:
@@ -181,7 +195,7 @@ class Models:
             generator=self.settings.generator_model,
             version=version("bloomz-haystack"),
             writable=self.writable,
-            threshold=getattr(self._ranker, "recommended_threshold", None),
+            threshold=self.recommended_threshold,
         )
 
 

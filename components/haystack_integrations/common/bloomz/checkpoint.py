@@ -23,6 +23,7 @@ from haystack_integrations.common.bloomz.int8 import Precision, check_precision
 from haystack_integrations.common.bloomz.int8_choice import chosen_kernels, forced_kernel, in_words, slower_than_float32
 from haystack_integrations.common.bloomz.int8_kernels import KernelChoice
 from haystack_integrations.common.bloomz.linear import prepare_body
+from haystack_integrations.common.bloomz.shared_calls import SharedCalls
 from haystack_integrations.common.bloomz.sources import (
     CheckpointSource,
     HuggingFaceFiles,
@@ -30,6 +31,7 @@ from haystack_integrations.common.bloomz.sources import (
     Task,
     plain_files,
 )
+from haystack_integrations.common.bloomz.tokens import TokenIds
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class Checkpoint:
     key: str = ""
     users: int = 0
     identity: ModelIdentity | None = None
+    short_calls: SharedCalls[TokenIds, torch.Tensor] = field(default_factory=lambda: SharedCalls(most=512))
 
 
 # The checkpoints open in this process. Weak: a user that vanishes without closing does not keep its weights alive.

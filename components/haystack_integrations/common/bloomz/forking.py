@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cache
+from typing import Protocol
 from weakref import WeakSet
 
 import torch
@@ -19,8 +20,7 @@ class ForkSafeLock:
     def __init__(self) -> None:
         """Make the lock, and register it, weakly, for every fork to come."""
         self._lock = threading.Lock()
-        _locks.add(self)
-        _renew_locks_after_fork()
+        renew_after_fork(self)
 
     def __enter__(self) -> None:
         """Wait for it."""
@@ -35,7 +35,23 @@ class ForkSafeLock:
         self._lock = threading.Lock()
 
 
-_locks: "WeakSet[ForkSafeLock]" = WeakSet()
+class Renewable(Protocol):
+    """What must start afresh in a forked child."""
+
+    def renew(self) -> None:
+        """Forget the threads of the parent."""
+
+
+def renew_after_fork(renewable: Renewable) -> None:
+    """Have `renew` called in every forked child, for as long as the object lives.
+
+    :param renewable: is held weakly.
+    """
+    _renewables.add(renewable)
+    _watch_forks()
+
+
+_renewables: WeakSet[Renewable] = WeakSet()
 
 
 @cache
@@ -45,8 +61,8 @@ def compute_alone_after_fork() -> None:
 
 
 @cache
-def _renew_locks_after_fork() -> None:
-    _after_fork(_renew_locks)
+def _watch_forks() -> None:
+    _after_fork(_renew_all)
 
 
 def _after_fork(act: Callable[[], object]) -> None:
@@ -54,6 +70,6 @@ def _after_fork(act: Callable[[], object]) -> None:
         os.register_at_fork(after_in_child=act)
 
 
-def _renew_locks() -> None:
-    for lock in list(_locks):
-        lock.renew()
+def _renew_all() -> None:
+    for renewable in list(_renewables):
+        renewable.renew()

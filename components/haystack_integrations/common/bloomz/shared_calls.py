@@ -17,7 +17,7 @@ from haystack_integrations.common.bloomz.forking import renew_after_fork
 
 Input = TypeVar("Input", bound=Sequence)
 Outputs = TypeVar("Outputs", bound=Sequence | torch.Tensor)
-Compute = Callable[[list[Input]], Outputs]
+_Compute = Callable[[list[Input]], Outputs]
 
 
 class SharedCalls(Generic[Input, Outputs]):
@@ -40,7 +40,7 @@ class SharedCalls(Generic[Input, Outputs]):
         self._waiting: deque[_Call[Input, Outputs]] = deque()
         self._computing = 0
 
-    def run(self, compute: Compute[Input, Outputs], inputs: Sequence[Input]) -> Outputs:
+    def run(self, compute: _Compute[Input, Outputs], inputs: Sequence[Input]) -> Outputs:
         """Compute, alone or with others that wait.
 
         :param compute: gives one output for each input; the same function in every call.
@@ -68,7 +68,7 @@ class SharedCalls(Generic[Input, Outputs]):
             else:
                 self._waiting.append(call)
 
-    def _lead(self, call: "_Call[Input, Outputs]", compute: Compute[Input, Outputs]) -> None:
+    def _lead(self, call: "_Call[Input, Outputs]", compute: _Compute[Input, Outputs]) -> None:
         call.followers = self._followers(call)
         batch = [call, *call.followers]
         try:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -252,7 +253,7 @@ def test_questions_at_once_get_the_vectors_of_questions_one_by_one(
     alone = [encoder.encode([question]) for question in QUESTIONS]
     sizes.clear()
     calls = encoder.checkpoint.short_calls
-    together = at_once(calls, [lambda one=question: encoder.encode([one]) for question in QUESTIONS])
+    together = at_once(calls, [partial(encoder.encode, [question]) for question in QUESTIONS])
     assert sizes == [len(QUESTIONS)]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     # negative control: the neighbour's vector is another
@@ -266,7 +267,7 @@ def test_pairs_of_several_questions_at_once_get_the_scores_of_one_by_one(
     scorer = Scorer(open_checkpoint(str(tiny_ranker), "rank"), prefix_settings=prefix_settings)
     alone = [scorer.score(question, PASSAGES[:1]) for question in QUESTIONS]
     sizes.clear()
-    asked = [lambda one=question: scorer.score(one, PASSAGES[:1]) for question in QUESTIONS]
+    asked = [partial(scorer.score, question, PASSAGES[:1]) for question in QUESTIONS]
     waits = len(QUESTIONS) if prefix_settings is None else 1  # the empty question alone is not continued
     with held(scorer.checkpoint.short_calls, waits), ThreadPoolExecutor(len(asked)) as threads:
         together = [future.result(SECONDS) for future in [threads.submit(one) for one in asked]]

@@ -7,7 +7,7 @@ input has a length, and its output does not depend on its neighbours.
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from threading import Event, Lock
 from typing import Generic, TypeVar
 
@@ -15,7 +15,7 @@ import torch
 
 from haystack_integrations.common.bloomz.forking import renew_after_fork
 
-Input = TypeVar("Input", bound=Sequence)
+Input = TypeVar("Input", bound=Sized)
 Outputs = TypeVar("Outputs", bound=Sequence | torch.Tensor)
 _Compute = Callable[[list[Input]], Outputs]
 

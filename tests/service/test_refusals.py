@@ -56,6 +56,7 @@ def test_a_ranker_of_ones_own_recommends_nothing_and_shows_no_path(serve: Serve,
     client = serve(ask=AskSettings(ranker=str(tiny_ranker)))
     auto = client.post("/v1/search", json={**QUESTION, "threshold": "auto"})
     assert_error(auto, 422, f"threshold: the ranker {tiny_ranker.name} recommends none")
+    assert auto.json()["error"]["param"] == "threshold"
     info = client.get("/v1/info").json()
     assert (info["ranker"], info["threshold"]) == (tiny_ranker.name, None)
     for text in (auto.text, client.get("/v1/models").text, str(info)):

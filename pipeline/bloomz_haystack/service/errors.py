@@ -4,6 +4,7 @@
 """
 
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from bloomz_haystack.service.types import ErrorDetail, ErrorResponse
 
 logger = logging.getLogger(__name__)
 
-TYPES = {
+ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
@@ -56,7 +57,7 @@ def error_response(error: HTTPException) -> Response:
     :param error: with the status and the message.
     :returns: its JSON.
     """
-    kind = TYPES.get(error.status_code, "server_error" if error.status_code >= 500 else "invalid_request_error")
+    kind = ERROR_TYPES.get(error.status_code, "server_error" if error.status_code >= 500 else "invalid_request_error")
     message = printable(error.detail)
     if len(message) > LONGEST_MESSAGE:
         message = message[: LONGEST_MESSAGE - 1] + "…"
@@ -78,8 +79,9 @@ def client_errors() -> Iterator[None]:
     except FilterError as error:
         raise ServiceError(422, f"filters: {error}", "filters") from error
     except (ValueError, TypeError, RecursionError) as error:
-        nested = isinstance(error, RecursionError)
-        raise ServiceError(422, "nested too deep" if nested else " ".join(str(error).split())) from error
+        message = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        field = re.match(r"([a-z_]+): ", message)  # our own begin with the field that is meant
+        raise ServiceError(422, message, field and field[1]) from error
     except DocumentStoreError as error:
         logger.error("the store failed", extra={"error": str(error)})
         raise ServiceError(503, "the store cannot be used now; the server's log says why", retry_after=30) from error

@@ -127,8 +127,8 @@ class Models:
     def _threshold(self, wanted: Threshold) -> Threshold:
         if wanted == "auto" and self.recommended_threshold is None:
             raise ValueError(
-                f"threshold: the ranker {self.ranker_name} recommends none (score_threshold in its config.json): give a "
-                "number from 0 to 1"
+                f"threshold: the ranker {self.ranker_name} recommends none (score_threshold in its config.json): "
+                "give a number from 0 to 1"
             )
         return wanted
 

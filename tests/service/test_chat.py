@@ -17,9 +17,12 @@ import httpx
 import openai
 import pytest
 from haystack import Pipeline
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bloomz_haystack.service.chat_generator import writing_pipeline
 from bloomz_haystack.service.chat_language import UNKNOWN, question_language
+from bloomz_haystack.service.chat_types import ChatRequest
 from bloomz_haystack.settings import TINY_RANKER, TINY_RETRIEVER
 
 FRENCH, ENGLISH = "Combien d'heures de sommeil faut-il à un adulte ?", "How many hours of sleep does an adult need?"
@@ -301,7 +304,7 @@ def test_a_generator_that_is_down(serve: Serve) -> None:
     assert events(client)[-1]["error"]["message"] == answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(("model", "line"), [("fails", "failed: out of memory")])
+@pytest.mark.parametrize(("model", "line"), [("fails", "failed: out of memory"), ("dies", "or broke off")])
 def test_a_generator_that_fails_amid_a_stream(serve: Serve, stand_in: StandIn, model: str, line: str) -> None:
     client = serve(generator=stand_in.url, generator_model=model)
     *pieces, failure = events(client)
@@ -346,6 +349,29 @@ def test_a_clients_mistake_is_one_line(
     answer = served.post("/v1/chat/completions", json={**body(), "stream": stream, **wrong})
     assert answer.status_code == status, answer.text
     assert line in answer.json()["error"]["message"]
+
+
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "system", "pirate"])},
+        optional={
+            "content": st.text() | st.none() | st.lists(st.fixed_dictionaries({"type": st.just("text")})),
+            "x": st.text(),
+        },
+    ),
+    max_size=3,
+)
+
+
+@given(
+    messages=MESSAGES,
+    options=st.dictionaries(st.sampled_from([*ChatRequest.model_fields]), st.none() | st.integers() | st.text()),
+)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_conversation_gives_a_500(served: httpx.Client, messages: object, options: dict[str, object]) -> None:
+    content = json.dumps({"messages": messages, **options}).encode()
+    answer = served.post("/v1/chat/completions", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 404, 422), (answer.status_code, answer.text, content)
 
 
 def test_a_question_too_long_is_cut_with_a_note(served: httpx.Client) -> None:

@@ -23,7 +23,6 @@ from bloomz_haystack.service.errors import ServiceError, error_response
 from bloomz_haystack.service.search import searched
 from bloomz_haystack.service.state import ReadyState, ServiceState
 from bloomz_haystack.service.types import SearchResponse
-from bloomz_haystack.settings import Threshold
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +46,7 @@ async def complete_chat(wanted: ChatRequest, request: Request, state: ReadyState
     is that it is not known. The sources are in the message's annotations.
     """
     _check_model(wanted.model, state)
-    recommended = getattr(state.models.reranker, "recommended_threshold", None)
-    default: Threshold = "auto" if state.settings.ask.threshold is None and recommended is not None else None
-    found = await searched(state, request, wanted.search(default))
+    found = await searched(state, request, wanted.search())
     reply = _Reply(wanted, state, found)
     if wanted.stream:
         return StreamingResponse(reply.events(), media_type=EVENTS)
@@ -130,12 +127,9 @@ class _Reply:
         choice: ChatChoice,
         usage: dict[str, Any] | None = None,
     ) -> ChatAnswer:
-        return ChatAnswer(
-            id=self._id,
-            object=kind,
-            created=self._created,
-            model=CHAT_MODEL,
-            choices=[choice],
-            usage=usage,
-            notes=self._found.notes or None,
+        answer = ChatAnswer(
+            id=self._id, object=kind, created=self._created, model=CHAT_MODEL, choices=[choice], usage=usage
         )
+        if self._found.notes:
+            answer.notes = self._found.notes
+        return answer

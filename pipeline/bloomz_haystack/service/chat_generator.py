@@ -151,9 +151,10 @@ def _inputs(
 def _written(outputs: dict[str, Any]) -> WrittenAnswer:
     [answer] = outputs["answer_builder"]["answers"]
     cited = [document.meta["source_index"] for document in answer.documents if document.meta["referenced"]]
-    return WrittenAnswer(
-        answer.data, cited, answer.meta.get("finish_reason") or "stop", answer.meta.get("usage") or None
-    )
+    reason = answer.meta.get("finish_reason")
+    if reason is None:
+        raise EOFError("the answer has no end")
+    return WrittenAnswer(answer.data, cited, reason, answer.meta.get("usage") or None)
 
 
 def _first_cause(error: BaseException) -> BaseException:

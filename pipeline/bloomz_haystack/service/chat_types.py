@@ -60,8 +60,8 @@ class ChatRequest(Strict):
     )
     threshold: ScoreThreshold = Field(
         default=None,
-        description="Lowest score of a passage to answer from; null: as the server was told, else as the ranker "
-        "recommends.",
+        description='Lowest score of a passage to answer from; "auto": as the ranker recommends; null: as the server '
+        "was told.",
     )
     filters: JsonObject | None = Field(default=None, description="A Haystack filter on the passages' metadata.")
     files: list[Text] | None = Field(
@@ -112,17 +112,13 @@ class ChatRequest(Strict):
             )
         return asked[-1]
 
-    def search(self, threshold: ScoreThreshold) -> SearchRequest:
-        """Return the search for the passages to answer from.
-
-        :param threshold: in place of none.
-        :returns: the search.
-        """
+    def search(self) -> SearchRequest:
+        """Return the search for the passages to answer from."""
         return SearchRequest(
             query=self.question(),
             top_k=self.top_k,
             candidates=self.candidates,
-            threshold=threshold if self.threshold is None else self.threshold,
+            threshold=self.threshold,
             filters=self.filters,
             files=self.files,
             language=self.language,

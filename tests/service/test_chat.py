@@ -374,10 +374,13 @@ def test_no_conversation_gives_a_500(served: httpx.Client, messages: object, opt
     assert answer.status_code in (200, 404, 422), (answer.status_code, answer.text, content)
 
 
-def test_a_question_too_long_is_cut_with_a_note(served: httpx.Client) -> None:
-    answer = served.post("/v1/chat/completions", json=body("sommeil " * 5000, top_k=1)).json()
+def test_a_question_too_long_is_cut_with_a_note(serve: Serve, stand_in: StandIn) -> None:
+    client = serve(generator=stand_in.url, generator_model="good")
+    answer = client.post("/v1/chat/completions", json=body("sommeil " * 5000, top_k=1)).json()
     [note] = answer["notes"]
     assert note.startswith("the question was cut: it has ")
+    assert len(stand_in.requests[0]["messages"][1]["content"]) < 8000
+    assert "notes" not in client.post("/v1/chat/completions", json=body()).json()
 
 
 LANGUAGES = [

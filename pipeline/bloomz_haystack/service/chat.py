@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 chat_router = APIRouter(tags=["chat"])
 
 EVENTS = "text/event-stream"
+LONGEST_QUESTION = 4000  # characters that a generator is handed; about what the search reads of it
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}  # of a generator that was not called
 
 
@@ -49,7 +50,7 @@ async def complete_chat(wanted: ChatRequest, request: Request, state: ReadyState
     found = await searched(state, request, wanted.search())
     reply = _Reply(wanted, state, found)
     if wanted.stream:
-        return StreamingResponse(reply.events(), media_type=EVENTS)
+        return StreamingResponse(reply.events(), media_type=EVENTS, headers={"X-Accel-Buffering": "no"})
     return await reply.whole()
 
 
@@ -65,9 +66,10 @@ class _Reply:
 
     def __init__(self, wanted: ChatRequest, state: ServiceState, found: SearchResponse) -> None:
         self._state, self._found = state, found
-        self._language = question_language(found.query)
+        question = found.query[:LONGEST_QUESTION]
+        self._language = question_language(question)
         self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
-        self._given = (found.query, self._language, as_documents(found.passages), wanted.sampling())
+        self._given = (question, self._language, as_documents(found.passages), wanted.sampling())
         self._generator = state.generator if found.passages else None
 
     def _ready(self) -> WrittenAnswer:

@@ -34,6 +34,7 @@ ROOMS = [
     f"{APP}.roles",
     f"{APP}.store_folder",
     f"{APP}.stores",
+    f"{APP}.cluster",
     f"{APP}.indexing",
     f"{APP}.answering",
     f"{APP}.benchmark",

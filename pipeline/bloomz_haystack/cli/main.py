@@ -14,6 +14,7 @@ import typer
 from bloomz_haystack.cli.arguments import VerboseOption
 from bloomz_haystack.cli.ask import ask_verb
 from bloomz_haystack.cli.benchmark import benchmark
+from bloomz_haystack.cli.copy import copy_verb
 from bloomz_haystack.cli.errors import SETTINGS, mend_streams, show_traceback
 from bloomz_haystack.cli.index import index_verb
 from bloomz_haystack.cli.mine import mine
@@ -28,6 +29,7 @@ app = typer.Typer(help=SUMMARY, add_completion=False, **SETTINGS)
 app.command("index")(index_verb)
 app.command("ask")(ask_verb)
 app.command("serve")(serve_verb)
+app.command("copy")(copy_verb)
 app.add_typer(train_verbs, name="train")
 app.add_typer(benchmark, name="benchmark")
 app.add_typer(store_verbs, name="store")

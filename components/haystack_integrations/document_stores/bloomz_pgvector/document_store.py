@@ -6,7 +6,7 @@ Beside it stands a second table with the words of each passage; its comment says
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
@@ -19,6 +19,7 @@ from haystack_integrations.document_stores.pgvector import PgvectorDocumentStore
 from haystack_integrations.document_stores.pgvector.converters import _from_pg_to_haystack_documents
 from haystack_integrations.document_stores.pgvector.filters import _convert_filters_to_where_clause_and_params
 from psycopg import Connection, Error, IntegrityError
+from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from haystack_integrations.common.bloomz.arguments import check_count, check_items
@@ -39,6 +40,7 @@ from haystack_integrations.document_stores.qdrant_edge.search import (
 )
 
 OLDEST_PGVECTOR = (0, 8)
+READ_ROWS = 500  # in memory at a time, where all are read
 LOCK = 7_305_911  # of PostgreSQL, held while tables are made: any number, the same in every process
 
 
@@ -176,7 +178,7 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         columns = SQL(", ").join(map(Identifier, statements.PASSAGE_COLUMNS))
         connection.execute(self._sql(statements.MAKE_INCOMING, columns=columns))
         with connection.cursor().copy(statements.COPY_INCOMING) as copy:
-            copy.set_types([name.format(vector=self.vector_type) for name in statements.TYPES])
+            copy.set_types([name.format(vector=self.vector_type) for name in statements.COLUMN_TYPES])
             for row in rows(documents, self.vector_type == "halfvec"):
                 copy.write_row(row)
         conflict = _conflict(policy, statements.PASSAGE_COLUMNS[1:])
@@ -225,6 +227,16 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         self._ensure_db_setup()
         found = self._connection.execute(self._sql("SELECT id FROM {table} WHERE id = ANY(%s)"), (list(document_ids),))
         return {key for (key,) in found}
+
+    def iterate_documents(self) -> Iterator[Document]:
+        """Return all documents, with their embeddings, read as they are asked for."""
+        self._ensure_db_setup()
+        columns = SQL(", ").join(map(Identifier, statements.PASSAGE_COLUMNS))
+        statement = self._sql("SELECT {columns} FROM {table} ORDER BY id", columns=columns)
+        with self._connection.transaction(), self._connection.cursor("passages", row_factory=dict_row) as cursor:
+            cursor.itersize = READ_ROWS
+            for row in cursor.execute(statement):
+                yield from _from_pg_to_haystack_documents([row])
 
     # ---------------------------------------------------------------- searching
 

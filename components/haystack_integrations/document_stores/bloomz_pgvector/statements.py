@@ -19,7 +19,7 @@ COPY_WORDS = "COPY {words} (id, point, words, weights) FROM STDIN (FORMAT BINARY
 WORDS_TYPES = ("uuid", "int4[]", "float4[]")
 
 PASSAGE_COLUMNS = ("id", "embedding", "content", "blob_data", "blob_meta", "blob_mime_type", "meta")
-TYPES = ("text", "{vector}", "text", "bytea", "jsonb", "text", "jsonb", *WORDS_TYPES)
+COLUMN_TYPES = ("text", "{vector}", "text", "bytea", "jsonb", "text", "jsonb", *WORDS_TYPES)
 MAKE_INCOMING = """
 CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS
 SELECT {columns}, NULL::uuid AS point, NULL::integer[] AS words, NULL::real[] AS weights FROM {table} WITH NO DATA

@@ -18,6 +18,7 @@ from qdrant_edge import PayloadSelector
 from haystack_integrations.common.bloomz.arguments import check_count, check_items, init_parameters
 from haystack_integrations.common.bloomz.identity import ModelIdentity
 from haystack_integrations.document_stores.qdrant_edge import metadata_statistics as statistics
+from haystack_integrations.document_stores.qdrant_edge import writing
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.bm25 import question_words
 from haystack_integrations.document_stores.qdrant_edge.filters import edge_filter
@@ -34,14 +35,6 @@ from haystack_integrations.document_stores.qdrant_edge.search import (
 from haystack_integrations.document_stores.qdrant_edge.shard import DATATYPES, ShardHandle, SharedShard, open_shard
 from haystack_integrations.document_stores.qdrant_edge.store_json import check_info, read_description
 from haystack_integrations.document_stores.qdrant_edge.stored import count_points, pages, stored_ids
-from haystack_integrations.document_stores.qdrant_edge.writing import (
-    add_words,
-    check_shape,
-    delete,
-    delete_points,
-    update_meta,
-    write,
-)
 
 
 class QdrantEdgeDocumentStore:
@@ -125,7 +118,7 @@ class QdrantEdgeDocumentStore:
             handle = open_shard(self.folder, self.embedding_dim, self.datatype, self.hybrid, make=make, wait=wait)
             try:
                 if self.hybrid:
-                    add_words(handle.shard)
+                    writing.add_words(handle.shard)
                 handle.shard.create_indexes(self.indexed_meta_fields or [])
             except BaseException:
                 handle.close()
@@ -176,8 +169,12 @@ class QdrantEdgeDocumentStore:
         :returns: the documents, with embeddings if the store's `return_embedding` says so.
         :raises FilterError: if the filter is malformed.
         """
+        return list(self.iterate_documents(filters))
+
+    def iterate_documents(self, filters: dict[str, Any] | None = None) -> Iterator[Document]:
+        """Return what `filter_documents` does, read page by page, as it is asked for."""
         records = self._records(filters, payload=PayloadSelector.Exclude(["facts"]), vector=self.return_embedding)
-        return [document_of(record.payload, record.vector) for record in records]
+        return (document_of(record.payload, record.vector) for record in records)
 
     def existing_ids(self, document_ids: Iterable[str]) -> set[str]:
         """Return which of the ids are stored, by one look-up."""
@@ -196,7 +193,7 @@ class QdrantEdgeDocumentStore:
         """
         check_items("documents", documents, Document, error=ValueError)  # as Haystack's suite for stores wants it
         embeddings = [document.embedding for document in documents]
-        return write(self._shard(), documents, embeddings, policy, self.write_batch_size, model_of(embeddings))
+        return writing.write(self._shard(), documents, embeddings, policy, self.write_batch_size, model_of(embeddings))
 
     def write_embeddings(
         self,
@@ -216,8 +213,8 @@ class QdrantEdgeDocumentStore:
         :raises ValueError: if the array has another shape; else errors are those of `write_documents`.
         """
         check_items("documents", documents, Document, error=ValueError)  # as Haystack's suite for stores wants it
-        check_shape(embeddings, len(documents), self.embedding_dim)
-        return write(self._shard(), documents, embeddings, policy, self.write_batch_size, model)
+        writing.check_shape(embeddings, len(documents), self.embedding_dim)
+        return writing.write(self._shard(), documents, embeddings, policy, self.write_batch_size, model)
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """Delete documents; an id that is not there is ignored.
@@ -228,7 +225,7 @@ class QdrantEdgeDocumentStore:
         given: object = document_ids
         if isinstance(given, str):
             raise TypeError(f"document_ids must be a list of identifiers, but got the text {given!r:.80}")
-        delete_points(self._shard(), [point_id(document_id) for document_id in document_ids])
+        writing.delete_points(self._shard(), [point_id(document_id) for document_id in document_ids])
 
     def delete_all_documents(self) -> None:
         """Delete every document and give the disk space back; what `update_info` keeps, stays."""
@@ -239,7 +236,7 @@ class QdrantEdgeDocumentStore:
 
     def delete_by_filter(self, filters: dict[str, Any]) -> int:
         """Delete the documents that match a Haystack filter ({}: all of them), and return how many they were."""
-        return delete(self._shard(), edge_filter(filters))
+        return writing.delete(self._shard(), edge_filter(filters))
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
         """Merge metadata into the documents that match; ids and embeddings stay.
@@ -253,7 +250,7 @@ class QdrantEdgeDocumentStore:
         given: object = meta
         if not isinstance(given, dict):
             raise TypeError(f"meta must be a dictionary, but got {given!r:.80} of type {type(given).__name__}")
-        return update_meta(self._shard(), edge_filter(filters), meta)
+        return writing.update_meta(self._shard(), edge_filter(filters), meta)
 
     def query_batch(
         self,

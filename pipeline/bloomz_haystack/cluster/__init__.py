@@ -1,0 +1,1 @@
+"""Beyond one machine: passages with their vectors from one store to another."""

@@ -455,7 +455,8 @@ def generator() -> Iterator[str]:
 
 def test_an_answer_is_written_and_cites_its_passages(page: Page, serve: Serve, generator: str) -> None:
     page.open(address(serve(generator=generator, generator_model="stand-in")), language="fr")
-    page.one(".files label")
+    page.one("#options summary").click()
+    page.one("#threshold option[value=all]").click()  # the answer is written from all that the page shows
     cards = page.ask(FRENCH_QUESTION)
     page.until(lambda: page.texts(".answer[aria-busy=false] .citation") == ["1", "1", "2"])
     assert page.one(".answer .text").text == f"Sept à neuf heures 1, dans une chambre fraîche 12. {HOSTILE}"

@@ -56,7 +56,7 @@ const WORDS = {
     source: (number, name) => `Source ${number}: ${name}`,
     nothing: "Nothing in these documents answers that",
     nothingAbove: (score) => `No passage reaches ${score}`,
-    nothingAboveDetail: "The documents probably do not answer this question. The nearest passages may still help.",
+    nothingAboveDetail: "The documents may not answer this question. The nearest passages may still help.",
     showNearest: "Show the nearest passages",
     nothingFiltered: "No passage is left by the filters",
     nothingFilteredDetail: "Only part of the documents was searched.",
@@ -154,7 +154,7 @@ const WORDS = {
     nothing: "Rien dans ces documents ne répond à cette question",
     nothingAbove: (score) => `Aucun passage n’atteint ${score}`,
     nothingAboveDetail:
-      "Les documents ne répondent sans doute pas à cette question. Les passages les plus proches peuvent quand même aider.",
+      "Les documents ne répondent peut-être pas à cette question. Les passages les plus proches peuvent quand même aider.",
     showNearest: "Afficher les plus proches",
     nothingFiltered: "Les filtres ne laissent aucun passage",
     nothingFilteredDetail: "Seule une partie des documents a été consultée.",

@@ -10,6 +10,7 @@ import typer
 
 from bloomz_haystack.cli.arguments import INTEGER, PRECISION, TEXT, WEIGHT, JsonOption
 from bloomz_haystack.cli.benchmark_sentences import sentences_verb
+from bloomz_haystack.cli.benchmark_serve import serve_benchmark_verb
 from bloomz_haystack.cli.benchmark_speed import MarkdownTable, growth, speed
 from bloomz_haystack.cli.errors import SETTINGS, one_line_errors, quiet_libraries, say
 from bloomz_haystack.cli.signals import clean_up_when_stopped
@@ -185,6 +186,7 @@ def expected() -> None:
 
 
 benchmark.command("sentences")(sentences_verb)
+benchmark.command("serve")(serve_benchmark_verb)
 benchmark.command()(speed)
 benchmark.command()(growth)
 

@@ -45,8 +45,8 @@ def _forget_peak() -> int | None:
         return None
 
 
-def _status(field: str) -> int:
-    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+def _status(field: str, path: Path = _STATUS) -> int:
+    lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
 
@@ -57,5 +57,17 @@ def own_memory() -> int | None:
     """
     try:
         return _status("RssAnon")
+    except (OSError, StopIteration):
+        return None
+
+
+def peak_memory(process: int) -> int | None:
+    """Return the most that a process has had resident.
+
+    :param process: its id.
+    :returns: bytes, or None where the system does not tell (outside Linux).
+    """
+    try:
+        return _status("VmHWM", Path(f"/proc/{process}/status"))
     except (OSError, StopIteration):
         return None

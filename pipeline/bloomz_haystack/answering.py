@@ -106,9 +106,9 @@ class Answerer:
         else:
             self.pipeline = load_pipeline(pipeline)
         self._roles = find_roles(self.pipeline)
-        self._retriever: Any = self.pipeline.get_component(self._roles.retriever)
-        self._ranker: Any = self.pipeline.get_component(self._roles.ranker)
-        self._hold = store_hold(self._retriever, self.settings.wait)
+        self.retriever_component: Any = self.pipeline.get_component(self._roles.retriever)
+        self.ranker_component: Any = self.pipeline.get_component(self._roles.ranker)
+        self._hold = store_hold(self.retriever_component, self.settings.wait)
         if self._hold and pipeline is not None:
             StoreFolder(self._hold.store.folder).check_exists()
         self._hold_store, self._held, self._lock = hold_store, ExitStack(), Lock()
@@ -129,7 +129,7 @@ class Answerer:
     @property
     def ranker(self) -> str:
         """The ranker's name or folder."""
-        return str(getattr(self._ranker, "model", self._roles.ranker))
+        return str(getattr(self.ranker_component, "model", self._roles.ranker))
 
     @property
     def hybrid(self) -> bool:
@@ -188,15 +188,19 @@ class Answerer:
             {self._step(name): seconds[name] for name in seconds},
             lowest,
             stored[0] if stored else None,
-            {name: count for name, count in getattr(self._ranker, "stats", dict)().items() if name in CACHE_COUNTS},
+            {
+                name: count
+                for name, count in getattr(self.ranker_component, "stats", dict)().items()
+                if name in CACHE_COUNTS
+            },
             self.hybrid,
         )
 
     def _threshold(self, wanted: Threshold) -> float | None:
         if wanted != "auto":
-            own: float | None = getattr(self._ranker, "score_threshold", None)
+            own: float | None = getattr(self.ranker_component, "score_threshold", None)
             return own if wanted is None else wanted
-        recommended: float | None = getattr(self._ranker, "recommended_threshold", None)
+        recommended: float | None = getattr(self.ranker_component, "recommended_threshold", None)
         if recommended is None:
             raise ValueError(
                 f"the ranker {self.ranker} recommends no threshold (score_threshold in its config.json): give a number "
@@ -214,7 +218,7 @@ class Answerer:
     ) -> dict[str, dict[str, Any]]:
         # Pasted from a page, a question may hold words that line ends cut.
         inputs = self._roles.inputs(rejoined(question), filters)
-        if top_k is not None and top_k > (candidates or getattr(self._retriever, "top_k", None) or top_k):
+        if top_k is not None and top_k > (candidates or getattr(self.retriever_component, "top_k", None) or top_k):
             candidates = top_k
         given = (
             (self._roles.retriever, "top_k", candidates),

@@ -75,6 +75,11 @@ class Postgres:
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(self.settings)
 
+    def make_replica_of(self, primary: "Postgres") -> None:
+        """Make a read replica, which follows the other server."""
+        place = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "bloomz", "-D", str(self.data))
+        self.run("pg_basebackup", *place, "-R", "-X", "stream", "--checkpoint=fast", PGPASSWORD=PASSWORD)
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         command = [str(self.bin / "postgres"), "-D", str(self.data), "-p", str(self.port)]
@@ -114,6 +119,17 @@ def postgres() -> Iterator[Postgres]:
     server = Postgres()
     try:
         server.make()
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def replica(postgres: Postgres) -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.make_replica_of(postgres)
         server.start()
         yield server
     finally:

@@ -17,10 +17,12 @@ from bloomz_haystack.cli.arguments import (
     NOT_NEGATIVE,
     THRESHOLD,
     ModelOption,
+    PipelineOption,
     PrecisionOption,
-    StoreOption,
+    StoreUnlessPipeline,
     WaitOption,
-    check_store,
+    changed_settings,
+    check_source,
 )
 from bloomz_haystack.cli.errors import one_line_errors, say
 from bloomz_haystack.cli.models import prepare_hub
@@ -32,7 +34,8 @@ GRACE_SECONDS = 30  # that a request has to end after SIGTERM
 
 
 def serve_verb(
-    store: StoreOption,
+    store: StoreUnlessPipeline = None,
+    pipeline: PipelineOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine it needs a token.")] = (
         ServeSettings.host
     ),
@@ -78,18 +81,22 @@ def serve_verb(
 ) -> None:
     """Serve a store over HTTP: search, rerank, embeddings, documents, chat, MCP, and a page for people."""
     with one_line_errors(stopped="nothing was changed"):
-        check_store(store)
+        check_source(store, pipeline)
+        ask = AskSettings(
+            model=model,
+            ranker=ranker,
+            threshold=threshold,
+            prefix_cache=prefix_cache,
+            prefix_cache_folder=prefix_cache_folder,
+            precision=precision,  # type: ignore[arg-type]  # checked by its parser
+            wait=wait,
+        )
+        if pipeline:
+            changed_settings(ask, allowed=())
         settings = ServeSettings(
             store,
-            AskSettings(
-                model=model,
-                ranker=ranker,
-                threshold=threshold,
-                prefix_cache=prefix_cache,
-                prefix_cache_folder=prefix_cache_folder,
-                precision=precision,  # type: ignore[arg-type]  # checked by its parser
-                wait=wait,
-            ),
+            ask,
+            pipeline=pipeline,
             host=host,
             port=port,
             token=_read_token(token_file),

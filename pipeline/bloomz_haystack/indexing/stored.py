@@ -80,12 +80,13 @@ def stored_files(store: QdrantEdgeDocumentStore) -> dict[str, Filters]:
     files: dict[str, Filters] = {
         file.name if names[file.name] == 1 else file.way: dict(of_file(file.key)) for file in indexed
     }
-    # What was written by another program than `bloomz index` has no key.
+    # What was written by another program than `bloomz index` has no key. Without a list, on a machine that only reads a
+    # store that others write, names are all there is.
     found, _ = store.get_metadata_field_unique_values(FILE_FIELD, size=2**31)
     no_key = {"field": f"meta.{FILE_KEY}", "operator": "==", "value": None}
     for name in found:
         named = {"field": f"meta.{FILE_FIELD}", "operator": "==", "value": name}
-        files.setdefault(str(name), {"operator": "AND", "conditions": [named, no_key]})
+        files.setdefault(str(name), {"operator": "AND", "conditions": [named, no_key]} if indexed else dict(named))
     return {name: files[name] for name in sorted(files) if store.count_documents_by_filter(files[name])}
 
 

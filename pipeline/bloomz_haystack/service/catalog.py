@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bloomz_haystack.indexing.indexed_files import IndexedFile, IndexedFiles
 from bloomz_haystack.indexing.stored import FileCount, Filters, of_files, stored_files
+from bloomz_haystack.service.shared_store import SharedStore
 from bloomz_haystack.service.uploads import FOLDER
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
@@ -32,7 +33,7 @@ class _Contents(NamedTuple):
 class Catalog:
     """The list of the stored files; made when it is asked for, forgotten when the store changes."""
 
-    def __init__(self, store: QdrantEdgeDocumentStore) -> None:
+    def __init__(self, store: QdrantEdgeDocumentStore | SharedStore) -> None:
         """Make nothing yet.
 
         :param store: open.
@@ -123,7 +124,7 @@ class Catalog:
         indexed = IndexedFiles(self._store.folder).by_key
         self._made_at = time.monotonic()
         files, uploaded = {}, set()
-        for name, of in stored_files(self._store).items():
+        for name, of in stored_files(self._store).items():  # type: ignore[arg-type]  # the same look-ups
             file = indexed.get(of.get("value", ""))
             files[_shown_name(name, file, self._uploads)] = of
             if file is not None and file.is_under(self._uploads):

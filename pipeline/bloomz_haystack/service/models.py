@@ -19,6 +19,7 @@ from haystack import Document
 from bloomz_haystack.answering import Answerer, FoundPassage
 from bloomz_haystack.service.catalog import Catalog
 from bloomz_haystack.service.settings import ServeSettings
+from bloomz_haystack.service.shared_store import SharedStore
 from bloomz_haystack.service.types import (
     InfoResponse,
     MarkedSentence,
@@ -48,23 +49,32 @@ class Models:
         :raises DocumentStoreError: if another process holds the store.
         """
         self.settings = settings
-        self.answerer = Answerer(settings.store, settings.ask, hold_store=True)
+        if settings.pipeline:
+            self.answerer = Answerer(pipeline=settings.pipeline)
+        else:
+            self.answerer = Answerer(settings.store, settings.ask, hold_store=True)
         # Without words, where a request asks for that; a prefix cache of its own would take the memory twice.
         vectors_only = replace(settings.ask, hybrid=False, prefix_cache=None, prefix_cache_folder=None)
-        self._vectors_only = Answerer(settings.store, vectors_only, hold_store=True) if self.answerer.hybrid else None
+        self._vectors_only = (
+            Answerer(settings.store, vectors_only, hold_store=True) if self.answerer.hybrid and settings.store else None
+        )
         model, precision = self.answerer.model, settings.ask.precision
         self.embedder = BloomzDocumentEmbedder(model, precision=precision, progress_bar=False)
         # The answerer's own ranker takes a first stage's scores into account, and merges copies.
         self.reranker = BloomzRanker(
             self.answerer.ranker, precision=precision, progress_bar=False, score_prior=0.0, top_k=2**31 - 1
         )
-        self._ranker: Any = self.answerer.pipeline.get_component("ranker")
+        self._ranker: Any = self.answerer.ranker_component
         self.index_settings = IndexSettings(
             model, hybrid=self.answerer.hybrid, precision=precision, wait=settings.ask.wait
         )
         self.ready = threading.Event()
         self._open = ExitStack()
-        self.store = self._open.enter_context(StoreFolder(settings.store).opened(settings.ask.wait))
+        self.store: Any  # of Qdrant Edge, or one that others use too
+        if settings.store is None:
+            self.store = SharedStore(self.answerer.retriever_component.document_store, Path(settings.pipeline or ""))
+        else:
+            self.store = self._open.enter_context(StoreFolder(settings.store).opened(settings.ask.wait))
         self.catalog = Catalog(self.store)
 
     def warm_up(self) -> None:

@@ -13,7 +13,7 @@ MOST_JSON = 4_000_000  # bytes in the body of a request, uploads apart
 class ServeSettings:
     """How the service runs; a value out of range is a ValueError."""
 
-    store: str | Path
+    store: str | Path | None
     ask: AskSettings = field(default_factory=AskSettings)
     host: str = "127.0.0.1"
     port: int = 8000
@@ -26,6 +26,7 @@ class ServeSettings:
     generator_model: str | None = None  # its model
     max_upload: int = 100_000_000  # bytes in one upload, all its files together
     slots: int = 2  # requests computed at the same time
+    pipeline: str | Path | None = None  # YAML file, in place of a store: any document store, which is only read
     waiting: int = 32  # requests that may wait for a slot; more are refused with 503
 
     def __post_init__(self) -> None:

@@ -77,7 +77,14 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
     # ---------------------------------------------------------------- tables
 
     def _create_connection(self) -> Connection[Any]:
-        return connect(self.connection_string.resolve_value() or "", self._opened)
+        connection = connect(self.connection_string.resolve_value() or "", self._opened)
+        connection.autocommit = True
+        if self.create_extension and not connection.execute(statements.EXTENSION).fetchone():
+            # Of two processes that both make it, PostgreSQL would refuse one.
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+                connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        return connection
 
     def _ensure_db_setup(self) -> None:
         try:

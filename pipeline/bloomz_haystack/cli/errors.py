@@ -29,7 +29,7 @@ NOISY = (
 )
 
 
-DATABASES = ("psycopg", "psycopg_pool", "qdrant_client")  # their clients: what they raise is the server's word
+DATABASES = ("psycopg", "qdrant_client")  # their clients: what they raise is the server's word
 
 
 @contextmanager

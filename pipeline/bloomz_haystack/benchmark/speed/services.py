@@ -27,8 +27,13 @@ from haystack_integrations.common import bloomz
 OURS, NAIVE, HAYHOOKS = "bloomz serve", "naive FastAPI", "hayhooks"
 START_SECONDS = 120  # that a service has to answer its first question
 STOP_SECONDS = 30
-SAME_WORK = {"sentences": False, "hybrid": False}  # of ours as of the others
-HAYHOOKS_ENDS = "inputs:\n  query: [embedder.text, ranker.query]\noutputs:\n  documents: ranker.documents\n"
+HAYHOOKS_ENDS = """
+inputs:
+  query: [embedder.text, ranker.query, reader.query]
+outputs:
+  documents: ranker.documents
+  answers: reader.answers
+"""
 NAIVE_SERVICE = """
 import sys
 import uvicorn
@@ -41,7 +46,8 @@ pipeline.warm_up()
 @app.post("/search")
 def search(wanted: dict):
     query = wanted["query"]
-    return pipeline.run({"embedder": {"text": query}, "ranker": {"query": query}})["ranker"]
+    inputs = {"embedder": {"text": query}, "ranker": {"query": query}, "reader": {"query": query}}
+    return pipeline.run(inputs, include_outputs_from={"ranker"})
 
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
 """
@@ -67,7 +73,7 @@ class RunningService(NamedTuple):
         :param question: any.
         :returns: status and body.
         """
-        body = json.dumps({"query": question, **(SAME_WORK if self.name == OURS else {})})
+        body = json.dumps({"query": question, **({"hybrid": False} if self.name == OURS else {})})
         connection.request("POST", self.path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         return response.status, response.read()
@@ -120,7 +126,7 @@ def _naive(store: Path, folder: Path) -> Any:  # noqa: ANN401  # a context manag
     yaml, port = folder / "naive.yaml", free_port()
     yaml.write_text(_pipeline_yaml(_copied(store, folder / "naive")), encoding="utf-8")
     command = [sys.executable, "-c", NAIVE_SERVICE, str(yaml), str(port)]
-    return _started(NAIVE, command, port, "/search", lambda answer: _texts(answer["documents"]), folder)
+    return _started(NAIVE, command, port, "/search", lambda answer: _texts(answer["ranker"]["documents"]), folder)
 
 
 def _hayhooks(store: Path, folder: Path, python: Path) -> Any:  # noqa: ANN401  # a context manager
@@ -148,7 +154,7 @@ def _copied(store: Path, copy: Path) -> Path:
 
 def _pipeline_yaml(store: Path) -> str:
     folder = StoreFolder(store)
-    settings = AskSettings(model=folder.retriever(None), hybrid=False, sentences=False)
+    settings = AskSettings(model=folder.retriever(None), hybrid=False)
     return ask_pipeline(store, settings, embedding_dim=folder.check_exists(), progress_bar=False).dumps()
 
 

@@ -193,8 +193,8 @@ def serve_markdown(rows: Sequence[ServeRow], options: ServeOptions) -> str:
         for row in rows
     ]
     setting = (
-        f"The same pipeline (embed, retrieve, rank, mark the sentence) behind each service, one process each, on 127.0.0.1; "
-        f"{options.rounds} interleaved rounds of {options.seconds:g} s, no question twice."
+        f"The same pipeline (embed, retrieve, rank, mark the sentence) behind each service, one process each, on "
+        f"127.0.0.1; {options.rounds} interleaved rounds of {options.seconds:g} s, no question twice."
     )
     missing = "" if options.hayhooks else f" {HAYHOOKS}: not available here (--hayhooks-python)."
     return (

@@ -290,17 +290,17 @@ def test_sixteen_threads_warm_up_once(make_bloom: MakeBloom, monkeypatch: pytest
     with ThreadPoolExecutor(16) as pool:
         vectors = list(pool.map(lambda _: embedder.run("été")["embedding"], range(16)))
     assert len(loads) == 1
-    assert all(vector == vectors[0] for vector in vectors)
+    np.testing.assert_allclose(vectors, [vectors[0]] * 16, atol=1e-5)  # computed together: the last bits may differ
 
 
 def test_closing_while_others_run_is_safe(text_embedder: BloomzTextEmbedder) -> None:
-    expected = text_embedder.run("été")
+    expected = text_embedder.run("été")["embedding"]
 
     def run_or_close(n: int) -> bool:
         if n % 8 == 0:
             text_embedder.close()
             return True
-        return text_embedder.run("été") == expected
+        return np.allclose(text_embedder.run("été")["embedding"], expected, atol=1e-5)
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(run_or_close, range(96)))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from haystack import Pipeline, tracing
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever, InMemoryEmbeddingRetriever
@@ -167,7 +168,10 @@ def test_threads_get_what_one_after_the_other_gets(hold_store: bool, store: Path
         expected = [figures(answerer.ask(question)) for question in asked]
         with ThreadPoolExecutor(4) as threads:
             answers = list(threads.map(answerer.ask, asked))
-    assert [figures(answer) for answer in answers] == expected
+    for answer, alone in zip(answers, expected, strict=True):
+        assert [passage.id for passage in answer.passages] == [name for name, _, _ in alone]
+        together = [(passage.score, passage.similarity) for passage in answer.passages]
+        np.testing.assert_allclose(together, [numbers for _, *numbers in alone], atol=1e-5)  # questions are batched
     assert [answer.question for answer in answers] == asked
     assert all({"embed", "retrieve", "rank"} <= set(answer.seconds) for answer in answers)
     assert min(min(answer.seconds.values()) for answer in answers) > 0

@@ -63,8 +63,8 @@ def one_line_errors(stopped: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """Return the message in one line; with that of a server, which a document store may keep to itself."""
     reason, cause = " ".join(str(error).split()), error.__cause__
-    told = " ".join(str(cause or "").split())
-    return f"{reason.rstrip('.')}: {told}" if _of_database(cause) and told not in reason else reason
+    words = " ".join(str(cause or "").split())
+    return f"{reason.rstrip('.')}: {words}" if _of_database(cause) and words not in reason else reason
 
 
 def _of_database(error: BaseException | None) -> bool:

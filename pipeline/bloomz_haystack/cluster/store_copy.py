@@ -53,7 +53,7 @@ def copy_passages(
 
     :param source: a pipeline with a document store, or its YAML file; for asking or for indexing.
     :param target: the same, of the other store.
-    :param advanced: told after each batch.
+    :param advanced: called after each batch.
     :returns: the counts.
     :raises ValueError: if a pipeline has no store, both have the same one, the stores are of two models, or passages
         are missing at the end.

@@ -68,7 +68,7 @@ class AnswerGenerator:
     async def stream(
         self, question: str, language: Language, passages: Sequence[Document], sampling: dict[str, Any]
     ) -> AsyncIterator[str | WrittenAnswer]:
-        """Write an answer piece by piece; the server is told to stop when nobody listens any more.
+        """Write an answer piece by piece; the server is asked to stop when nobody listens any more.
 
         :param question: of the user.
         :param language: of the question.
@@ -165,7 +165,7 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def generator_failure(error: BaseException, model: str) -> ServiceError:
-    """Say in one line what a generator did wrong.
+    """Return in one line what a generator did wrong.
 
     :param error: that was raised.
     :param model: its name.

@@ -61,7 +61,7 @@ class ChatRequest(Strict):
     threshold: ScoreThreshold = Field(
         default=None,
         description='Lowest score of a passage to answer from; "auto": as the ranker recommends; null: as the server '
-        "was told.",
+        "was started.",
     )
     filters: JsonObject | None = Field(default=None, description="A Haystack filter on the passages' metadata.")
     files: list[Text] | None = Field(
@@ -125,7 +125,7 @@ class ChatRequest(Strict):
         )
 
     def sampling(self) -> dict[str, Any]:
-        """Return what the generator is told beside the prompt."""
+        """Return the generator's options, beside the prompt."""
         return {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
 
 

@@ -37,7 +37,7 @@ class ServiceError(HTTPException):
     """A request that is refused, and why."""
 
     def __init__(self, status: int, message: str, param: str | None = None, retry_after: int | None = None) -> None:
-        """Keep what the client is told.
+        """Keep the client's message.
 
         :param status: of HTTP, 400 or more.
         :param message: one line: what was got, what was expected, what to do.
@@ -69,7 +69,7 @@ def error_response(error: HTTPException) -> Response:
 
 @contextmanager
 def client_errors() -> Iterator[None]:
-    """Tell a client's mistake, and a store that fails, from a mistake of ours.
+    """Distinguish a client's mistake, and a store that fails, from a mistake of ours.
 
     :yields: nothing.
     :raises ServiceError: in place of what was raised.

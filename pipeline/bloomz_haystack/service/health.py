@@ -39,6 +39,6 @@ async def read_info(state: AnyState) -> InfoResponse:
 
 @health_router.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
 async def read_metrics(state: AnyState) -> Response:
-    """Give histograms of seconds by door and by step, queue, cache and store, in Prometheus' text."""
+    """Return histograms of seconds by door and by step, queue, cache and store, in Prometheus' text."""
     text = await asyncio.to_thread(state.metrics.text)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -42,7 +42,7 @@ class Jobs:
 
         :param store: folder of the store.
         :param settings: of indexing.
-        :param catalog: told of every change.
+        :param catalog: notified of every change.
         """
         self._store, self._settings, self._catalog = store, settings, catalog
         self._folder = store / FOLDER

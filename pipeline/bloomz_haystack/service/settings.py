@@ -1,4 +1,4 @@
-"""What `bloomz serve` can be told, with the defaults. Imports nothing heavy, since `--help` needs them."""
+"""The options of `bloomz serve`, with their defaults. Imports nothing heavy, since `--help` needs them."""
 
 import ipaddress
 from dataclasses import dataclass, field

@@ -88,7 +88,7 @@ class SearchRequest(Strict):
     )
     threshold: ScoreThreshold = Field(
         default=None,
-        description='Lowest score in the answer; "auto": as the ranker recommends; null: as the server was told.',
+        description='Lowest score in the answer; "auto": as the ranker recommends; null: as the server was started.',
     )
     filters: JsonObject | None = Field(default=None, description="A Haystack filter on the passages' metadata.")
     files: list[Text] | None = Field(

@@ -114,7 +114,7 @@ class Scorer:
         self.prefixes.warm(filled, progress)
 
     def _warn_truncated(self, tokens: TokenizedPairs) -> None:
-        """Say in one warning a call what lost its end."""
+        """Log one warning per call about truncated texts."""
         if tokens.truncated_questions:
             total, questions = len(tokens.token_ids), tokens.truncated_questions
             logger.warning(

@@ -44,7 +44,7 @@ def expected_for(facts: RunFacts, ties: str) -> Expected | None:
 
 
 def all_expected() -> list[Expected]:
-    """Give every published table.
+    """Return every published table.
 
     :returns: in the order of the file.
     """

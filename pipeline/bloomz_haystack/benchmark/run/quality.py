@@ -52,7 +52,7 @@ class RunWatcher(Watcher, Protocol):
         """
 
     def note(self, text: str) -> None:
-        """Say something in one line.
+        """Print one line.
 
         :param text: the line.
         """
@@ -115,7 +115,7 @@ def row_name(system: System, ranker: Ranker | None, candidates: int) -> str:
 
 
 def run_facts(corpus: Corpus, kind: str, protocol: str, command: str) -> RunFacts:
-    """Say what is measured, and on what machine.
+    """Describe what is measured, and on what machine.
 
     :param corpus: of the run.
     :param kind: its name on the command line.

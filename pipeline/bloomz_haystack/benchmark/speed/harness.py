@@ -158,7 +158,7 @@ def fastest_of_families(ways: Sequence[Way], trials: Sequence[Timing]) -> list[i
 
 
 def ratios(ours: Timing, other: Timing) -> list[float]:
-    """Say how many times faster ours was, round by round: what slows a whole round down divides out.
+    """Return how many times faster ours was, round by round: what slows a whole round down divides out.
 
     :param ours: timed.
     :param other: timed in the same rounds.

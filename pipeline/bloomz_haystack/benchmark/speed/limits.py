@@ -63,7 +63,7 @@ def make_probes(hidden: int, device: torch.device, dtype: torch.dtype, rows: int
 
 
 def least_seconds(work: Work, rates: Rates) -> float:
-    """Give the time that the machine needs at least.
+    """Return the least time that the machine needs.
 
     :param work: what must be done.
     :param rates: what the machine reaches.

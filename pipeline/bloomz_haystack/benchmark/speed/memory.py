@@ -33,7 +33,7 @@ def run_measuring_memory(run: Callable[[], T], device: torch.device) -> tuple[T,
 
 
 def _forget_peak() -> int | None:
-    """Give freed memory back, set the kernel's peak to what is resident now, and give that, in bytes."""
+    """Free memory, reset the kernel's peak to what is resident now, and return that, in bytes."""
     if not sys.platform.startswith("linux"):
         return None
     with suppress(AttributeError):  # another libc than glibc
@@ -51,7 +51,7 @@ def _status(field: str, path: Path = _STATUS) -> int:
 
 
 def own_memory() -> int | None:
-    """Give what the process holds itself, without the files it maps, which the system takes back when it needs room.
+    """Return what the process holds itself, without the files it maps, which the system takes back when it needs room.
 
     :returns: bytes, or None where the system does not tell (outside Linux).
     """

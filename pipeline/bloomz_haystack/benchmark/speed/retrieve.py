@@ -95,7 +95,7 @@ def _section(
 
 
 def _meta_of(place: int) -> dict[str, str]:
-    """Give each field twice: the store indexes the first of the two."""
+    """Write each field twice: the store indexes the first of the two."""
     language, theme = ("fr", "en")[place % 2], f"theme {place % 10}"
     return {"language": language, "language_unindexed": language, "theme": theme, "theme_unindexed": theme}
 

@@ -72,7 +72,7 @@ def measure_serving(options: ServeOptions, folder: Path, say: Callable[[str], ob
 
     :param options: what to measure.
     :param folder: empty; holds the copies of the store.
-    :param say: told how it goes, in words.
+    :param say: receives the progress, in words.
     :returns: a row for each number of clients and service.
     :raises ValueError: if a service does not start, or finds other passages than ours.
     """
@@ -142,7 +142,7 @@ def measure_load(service: RunningService, clients: int, seconds: float, question
             if status == 200:
                 took.append(time.perf_counter() - start)
             elif status == 503:
-                time.sleep(0.05)  # a client that is told to come back does not come back at once
+                time.sleep(0.05)  # a client that is asked to come back does not come back at once
         connection.close()
 
     start = time.perf_counter()

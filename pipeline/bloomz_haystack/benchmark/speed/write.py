@@ -95,7 +95,7 @@ def _write_lists(store: QdrantEdgeDocumentStore, documents: list[Document], embe
 
 
 def _with_lists(documents: list[Document], embeddings: Vectors) -> list[Document]:
-    """Give documents as an embedder component gives them: this is part of what a pipeline pays."""
+    """Return documents as an embedder component gives them: this is part of what a pipeline pays."""
     pairs = zip(documents, embeddings, strict=True)
     return [replace(document, embedding=row.tolist()) for document, row in pairs]
 

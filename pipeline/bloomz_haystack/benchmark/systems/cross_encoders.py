@@ -92,7 +92,7 @@ class CrossEncoder(ABC):
 
     @abstractmethod
     def _log_odds(self, pairs: Pairs, progress: Callable[[int], object] | None) -> npt.NDArray[np.float32]:
-        """Give (B,) log-odds, in the order of the pairs."""
+        """Return (B,) log-odds, in the order of the pairs."""
 
 
 def open_cross_encoder(ranker: Ranker, device: str | None = None, batch_tokens: int = 2048) -> CrossEncoder:

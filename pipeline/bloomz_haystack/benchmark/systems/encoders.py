@@ -76,7 +76,7 @@ class TextModel(ABC):
 
     @abstractmethod
     def _encode(self, texts: Sequence[str], progress: Callable[[int], object] | None) -> npt.NDArray[np.float32]:
-        """Give raw vectors (B, H), those that are not finite included."""
+        """Return raw vectors (B, H), those that are not finite included."""
 
 
 def open_text_model(system: System, device: str | None = None, batch_tokens: int = 2048) -> TextModel:

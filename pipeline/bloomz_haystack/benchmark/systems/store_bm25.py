@@ -54,7 +54,7 @@ class StoreBm25:
         return scores
 
     def coverage(self, questions: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Give the share of each question's words that its best passage holds.
+        """Return the share of each question's words that its best passage holds.
 
         :param questions: Q texts.
         :returns: (Q,), from 0 to 1.

@@ -15,7 +15,7 @@ serve: .venv/installed-serve  ## index the example passages if there is no demo 
 	test -d $(DEMO) || $(BIN)/bloomz index pipeline/bloomz_haystack/examples --store $(DEMO)
 	$(BIN)/bloomz serve --store $(DEMO) --host 127.0.0.1 --port 8000
 
-test: .venv/installed-test  ## the suite, offline, in two minutes
+test: .venv/installed-test  ## the suite, offline, in two to three minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: .venv/installed-test  ## what takes whole processes: notebooks, README, kill -9, several at once; CI runs it too

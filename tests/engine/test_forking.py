@@ -70,6 +70,7 @@ def test_a_forked_child_computes_what_its_parent_does() -> None:
     assert done.stdout.splitlines() == ["warm 0", "warm int8 0", "new in the child 0", "locked 0"], done.stderr
 
 
+@pytest.mark.slow
 def test_everything_imports_where_posix_is_missing() -> None:
     """As on Windows: without fork, its hooks, file locks, rights, processor affinity and some signals."""
     code = """

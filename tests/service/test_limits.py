@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from bloomz_haystack.settings import AskSettings
+
+pytestmark = pytest.mark.slow  # a service of its own, its threads, or hundreds of requests
 
 Serve = Callable[..., httpx.Client]
 QUESTIONS = [

@@ -19,6 +19,8 @@ import pytest
 from bloomz_haystack.indexing.index import index_files
 from bloomz_haystack.settings import IndexSettings
 
+pytestmark = pytest.mark.slow  # a service of its own, its threads, or hundreds of requests
+
 EXAMPLES = Path(__file__).parents[2] / "pipeline/bloomz_haystack/examples"
 SECRET = "Combien d'heures de sommeil faut-il à Zénobie ?"
 

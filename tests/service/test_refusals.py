@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from bloomz_haystack.service.settings import ServeSettings, check_token
 from bloomz_haystack.settings import AskSettings
 
+pytestmark = pytest.mark.slow  # a service of its own, its threads, or hundreds of requests
+
 Serve = Callable[..., httpx.Client]
 QUESTION = {"query": "Où est la tour Eiffel ?"}
 NESTED = b'{"operator": "NOT", "conditions": [' * 300 + b"]}" * 300

@@ -19,6 +19,8 @@ import yaml
 
 from bloomz_haystack.cli.main import app
 
+pytestmark = pytest.mark.slow  # a service of its own, its threads, or hundreds of requests
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "pipeline/bloomz_haystack/examples"
 PAGE = (ROOT / "docs/serve.md").read_text(encoding="utf-8")

@@ -63,6 +63,7 @@ def store(tmp_path: Path) -> Iterator[QdrantEdgeDocumentStore]:
     store.close()
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_indexing(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     process = _start(folder)

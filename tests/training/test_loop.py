@@ -267,6 +267,7 @@ def test_two_processes_share_the_batch_and_find_the_gradients_of_one(
     assert largest_difference(own, plain) > 0.1  # each did a part: negative control of the sum
 
 
+@pytest.mark.slow
 def test_a_run_on_two_processes_is_the_run_of_one(two: Path, tmp_path: Path, tiny_bloom: Path) -> None:
     train.train_retriever(recipe(tmp_path, tiny_bloom, loss={"symmetric": True}), tmp_path / "run")
     both, one = figures(two / "run"), figures(tmp_path / "run")

@@ -74,6 +74,7 @@ def table(postgres: "Postgres") -> Iterator[PgvectorDocumentStore]:
         connection_string=Secret.from_token(postgres.address()),
         embedding_dimension=NUMBERS,
         table_name="same",
+        recreate_table=True,  # a worker may come back to this file
         keyword_index_name="same_keyword",
         hnsw_index_name="same_hnsw",
     )

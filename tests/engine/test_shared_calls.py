@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -162,6 +163,32 @@ def test_an_interrupted_thread_takes_nothing_from_the_others(who: str, pool: Thr
     assert engine.calls._computing == 0
 
 
+def test_a_batch_that_fails_leaves_the_engine_to_those_who_are_still_there(pool: ThreadPoolExecutor) -> None:
+    """One of the batch was interrupted before it failed: it gets no turn, which nobody would end."""
+    engine, threads = Engine(), {}
+
+    def run(word: str) -> list[str]:
+        threads[word] = threading.current_thread()
+        return engine.run(word)
+
+    futures = []
+    for number, word in enumerate(("first", "poison", "gone", "last")):
+        futures.append(pool.submit(run, word))
+        engine.wait_for(batches=1, waiting=number)
+    gone = engine.calls._waiting[1]
+    engine.go.release()
+    engine.wait_for(batches=2, waiting=0)
+    interrupt(threads["gone"])
+    gone.turn.set()  # a thread sees an interruption when it wakes
+    with pytest.raises(Interruption):
+        futures[2].result(SECONDS)
+    engine.go.release(9)
+    with pytest.raises(ValueError, match="poison among 1"):
+        futures[1].result(SECONDS)
+    assert (futures[0].result(SECONDS), futures[3].result(SECONDS)) == (["firstfirst"], ["lastlast"])
+    assert engine.run("after") == ["afterafter"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process")
 def test_a_forked_child_waits_for_nobody(pool: ThreadPoolExecutor) -> None:
@@ -169,6 +196,7 @@ def test_a_forked_child_waits_for_nobody(pool: ThreadPoolExecutor) -> None:
     futures = queued(engine, pool, ("a",), ("b",))
     child = os.fork()
     if child == 0:
+        signal.alarm(SECONDS)  # a child that waits for the parent's threads would wait for ever
         os._exit(0 if engine.calls.run(lambda words: words, ["here"]) == ["here"] else 1)
     engine.go.release(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from bloomz_haystack.cli import main as cli
+from bloomz_haystack.files.shard import Shard
 from bloomz_haystack.mining import hard_negatives as mining
 from bloomz_haystack.mining.corpus import passages_of, questions_of
 from bloomz_haystack.mining.hard_negatives import MiningSettings, MiningSummary, mine_negatives
@@ -187,6 +188,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[5])
 from test_mining import Quiet
+from bloomz_haystack.files.shard import Shard
 from bloomz_haystack.mining import hard_negatives as mining
 from bloomz_haystack.mining.folder import MiningFolder
 mining.BLOCK_QUESTIONS = 4
@@ -198,7 +200,8 @@ def die_at_the_third(folder, number, rows):
     write_part(folder, number, rows)
 MiningFolder.write_part = die_at_the_third
 settings = mining.MiningSettings(sys.argv[3], sys.argv[4], 5)
-mining.mine_negatives([Path(sys.argv[1])], Path(sys.argv[2]), settings, Quiet())
+shard = Shard(*map(int, sys.argv[6:]))
+mining.mine_negatives([Path(sys.argv[1])], Path(sys.argv[2]), settings, Quiet(), shard=shard)
 """
 
 
@@ -219,6 +222,56 @@ def test_kill_9_then_the_same_command_gives_the_same_files(
     assert parts(out) == parts(mined)
     assert not list(out.glob("*.part"))
     assert mine_negatives([data], out, settings, Quiet()).blocks_found == 7
+
+
+def test_shards_of_one_folder_give_the_bytes_of_one_run(
+    data: Path, settings: MiningSettings, mined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mining, "BLOCK_QUESTIONS", 4)
+    out = tmp_path / "mined"
+    out.mkdir()
+    others, own = out / "part-00000.jsonl.gz.0.part", out / "part-00001.jsonl.gz.0.part"  # as if written just now
+    others.touch()
+    own.touch()
+    summary = mine_negatives([data], out, settings, Quiet(), shard=Shard(1, 3))
+    assert (summary.questions, summary.blocks, summary.blocks_found) == (8, 2, 0)
+    assert list(parts(out)) == ["part-00001.jsonl.gz", "part-00004.jsonl.gz"]
+    assert others.exists()
+    assert not own.exists()
+    for index in (0, 2):
+        mine_negatives([data], out, settings, Quiet(), shard=Shard(index, 3))
+    assert parts(out) == parts(mined)
+    assert "summary" not in yaml.safe_load((out / "mining.yaml").read_text(encoding="utf-8"))
+    summary = mine_negatives([data], out, settings, Quiet())  # finds nothing to do, and writes the summary
+    assert (summary.questions, summary.blocks_found, summary.embedded) == (25, 7, 0)
+    assert yaml.safe_load((out / "mining.yaml").read_text(encoding="utf-8"))["summary"]["questions"] == 25
+    assert [row.id for row in read_rows(Source(str(out))).train] == [
+        row.id for row in read_rows(Source(str(mined))).train
+    ]
+    other = MiningSettings(settings.retriever, settings.ranker, COUNT + 1)
+    with pytest.raises(ValueError, match="was started with another negatives"):
+        mine_negatives([data], out, other, Quiet(), shard=Shard(0, 3))
+
+
+@pytest.mark.slow
+def test_shards_at_once_one_of_them_killed_give_the_bytes_of_one_run(
+    data: Path, settings: MiningSettings, mined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "mined"
+    arguments = [str(data), str(out), settings.retriever, settings.ranker, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", KILLED, *arguments]
+    running = [
+        subprocess.Popen([*command, str(index), "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for index in (0, 1)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in running]
+    assert [process.returncode for process in running] == [-signal.SIGKILL, 0], errors
+    assert [int(name[5:10]) for name in parts(out)] == [0, 1, 3, 5]
+    monkeypatch.setattr(mining, "BLOCK_QUESTIONS", 4)
+    summary = mine_negatives([data], out, settings, Quiet(), shard=Shard(0, 2))
+    assert (summary.blocks, summary.blocks_found, summary.embedded) == (4, 1, 0)
+    assert parts(out) == parts(mined)
+    assert not list(out.glob("*.part"))
 
 
 def test_other_settings_other_data_and_a_stranger_s_folder_are_refused(
@@ -349,6 +402,8 @@ def test_the_command_line(
         (["--data", tmp_path / "absent.jsonl"], "no such data"),
         (["--data", data, "--negatives", 0], "--negatives must be > 0, but got 0"),
         (["--data", data, "--limit", -1], "--limit must be > 0, but got -1"),
+        (["--data", data, "--shard", "3/3"], "--shard must be I/N with I from 0 to N - 1, as 3/16, but got '3/3'"),
+        (["--data", data, "--shard", "2"], "--shard must be I/N with I from 0 to N - 1, as 3/16, but got '2'"),
         (["--data", data, "--retriever", "absent-model"], "absent-model is not available here"),
     ):
         code, _, error = run("--out", tmp_path / "other", *models, *arguments)

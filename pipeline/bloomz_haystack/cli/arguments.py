@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from bloomz_haystack.files.printable import printable
+from bloomz_haystack.files.shard import Shard
 from bloomz_haystack.settings import AskSettings, IndexSettings
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
@@ -73,6 +74,19 @@ def precision(value: str) -> str:
     if value != "int8":
         raise typer.BadParameter(f"must be int8, or be left out, but got {value!r}")
     return value
+
+
+def shard(value: str) -> Shard:
+    """Return which of how many processes: "3/16" is the fourth of sixteen.
+
+    :param value: I/N, I from 0.
+    :returns: the shard.
+    :raises typer.BadParameter: if it is anything else.
+    """
+    index, _, count = value.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) <= LARGEST_INTEGER):
+        raise typer.BadParameter(f"must be I/N with I from 0 to N - 1, as 3/16, but got {_short(value)!r}")
+    return Shard(int(index), int(count))
 
 
 def check_store(folder: Path) -> None:
@@ -188,6 +202,16 @@ PrecisionOption = Annotated[
 ]
 WaitOption = Annotated[
     float, typer.Option("--wait", help="Seconds to wait while another process holds the store.", **WEIGHT)
+]
+ShardOption = Annotated[
+    Shard | None,
+    typer.Option(
+        "--shard",
+        parser=shard,
+        metavar="I/N",
+        help="Do the share of process I of N, I from 0; all may run at once, on any machine; default: everything.",
+        show_default=False,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

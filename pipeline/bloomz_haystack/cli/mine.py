@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bloomz_haystack.cli.arguments import INTEGER, NOT_NEGATIVE
+from bloomz_haystack.cli.arguments import INTEGER, NOT_NEGATIVE, ShardOption
 from bloomz_haystack.cli.errors import one_line_errors, quiet_libraries
 from bloomz_haystack.cli.signals import clean_up_when_stopped
 from bloomz_haystack.settings import TINY_RANKER, TINY_RETRIEVER
@@ -31,6 +31,7 @@ def mine(
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed (question sample, query languages).", **NOT_NEGATIVE)] = 0,
     batch_tokens: Annotated[int, typer.Option(help="Tokens per batch; raise it on a GPU.", **INTEGER)] = 2048,
+    shard: ShardOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Mine hard negatives: passages that nearly answer each question, scored by a ranker, to train on."""
@@ -40,13 +41,14 @@ def mine(
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         from bloomz_haystack.cli.output import print_json, print_lines
         from bloomz_haystack.cli.progress import TerminalWatcher
+        from bloomz_haystack.files.shard import ALL_BLOCKS
         from bloomz_haystack.mining.hard_negatives import MiningSettings, mine_negatives
 
         settings = MiningSettings(retriever, ranker, negatives, limit, seed, batch_tokens)
         clean_up_when_stopped()
         watcher = TerminalWatcher()
         try:
-            summary = mine_negatives(data, out, settings, watcher, corpus or [])
+            summary = mine_negatives(data, out, settings, watcher, corpus or [], shard or ALL_BLOCKS)
         finally:
             watcher.stop()
         print_json(summary.as_json()) if json else print_lines(summary.as_text().splitlines())

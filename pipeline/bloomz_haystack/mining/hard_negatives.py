@@ -1,7 +1,8 @@
 """Files of pairs -> the same questions with hard negatives: the `mine` verb, without its command line.
 
 The retriever finds passages; the ranker scores them, to tell false negatives, which answer after all. Questions are
-done block by block; a run that was stopped, kill -9 included, resumes after the last whole block.
+done block by block; a run that was stopped, kill -9 included, resumes after the last whole block. Blocks do not depend
+on each other, so several processes may share them.
 Source: model card of cmarkea/bloomz-560m-retriever-v2, whose training data was made this way.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bloomz_haystack.files.provenance import sha256
+from bloomz_haystack.files.shard import ALL_BLOCKS, Shard
 from bloomz_haystack.mining.corpus import MiningQuestion, PassagePool, passages_of, questions_of
 from bloomz_haystack.mining.folder import MiningFolder
 from bloomz_haystack.mining.search import NearPassage, PassageSearch
@@ -81,7 +83,12 @@ class MiningSummary:
 
 
 def mine_negatives(
-    data: Sequence[Path], out: Path, settings: MiningSettings, watcher: MiningWatcher, corpus: Sequence[Path] = ()
+    data: Sequence[Path],
+    out: Path,
+    settings: MiningSettings,
+    watcher: MiningWatcher,
+    corpus: Sequence[Path] = (),
+    shard: Shard = ALL_BLOCKS,
 ) -> MiningSummary:
     """Write rows with hard negatives.
 
@@ -90,6 +97,7 @@ def mine_negatives(
     :param settings: models, number of negatives, seed.
     :param watcher: shows the progress.
     :param corpus: files whose passages are searched, instead of those of `data`.
+    :param shard: the blocks to do; the files of all shards are those of one run, byte for byte.
     :returns: what was done.
     :raises ValueError: if an argument, a file or a model is wrong, or the folder holds a run with other settings.
     """
@@ -103,16 +111,17 @@ def mine_negatives(
     questions = questions_of(rows, pool, settings.limit, settings.seed)
     if not questions:
         raise ValueError(f"no question in {', '.join(map(str, data))}: nothing to mine for")
-    folder = MiningFolder(out, _identity(settings, data, corpus))
-    starts = range(0, len(questions), BLOCK_QUESTIONS)
-    blocks = [questions[start : start + BLOCK_QUESTIONS] for start in starts]
-    missing = {number: block for number, block in enumerate(blocks) if not folder.part(number).exists()}
-    summary.questions, summary.passages = len(questions), len(pool.texts)
+    folder = MiningFolder(out, _identity(settings, data, corpus), shard)
+    starts = enumerate(range(0, len(questions), BLOCK_QUESTIONS))
+    blocks = {number: questions[start : start + BLOCK_QUESTIONS] for number, start in starts if shard.takes(number)}
+    missing = {number: block for number, block in blocks.items() if not folder.part(number).exists()}
+    summary.questions, summary.passages = sum(map(len, blocks.values())), len(pool.texts)
     summary.blocks, summary.blocks_found = len(blocks), len(blocks) - len(missing)
     if missing:
         _mine_blocks(missing, pool, folder, settings, summary, watcher)
     summary.seconds = time.perf_counter() - began
-    folder.write({key: value for key, value in summary.as_json().items() if key != "out"})
+    if shard == ALL_BLOCKS:
+        folder.write({key: value for key, value in summary.as_json().items() if key != "out"})
     return summary
 
 

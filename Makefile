@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := demo-store
 
-.PHONY: demo serve test test-slow check check-avx2 gpu format clean
+.PHONY: demo serve test test-slow check check-avx2 docs gpu format clean
 
 demo: .venv/installed  ## index the example passages, ask in French and in English
 	rm -rf $(DEMO)
@@ -34,14 +34,17 @@ gpu:  ## on a GPU: the tests marked gpu, the speed table, and, given BLOOMZ_DATA
 	@test -z "$(BLOOMZ_DATA)" || PYTHON="$(GPU_PYTHON)" sh pipeline/bloomz_haystack/training/tiny/bundled.sh "$(BLOOMZ_DATA)" runs
 
 check: .venv/installed-test .venv-pydoclint/installed  ## format, lint, types, docstrings
-	$(BIN)/ruff format --check components pipeline tests
-	$(BIN)/ruff check components pipeline tests
+	$(BIN)/ruff format --check components pipeline tests docs/site
+	$(BIN)/ruff check components pipeline tests docs/site
 	$(BIN)/mypy components pipeline tests
 	.venv-pydoclint/bin/pydoclint --config pyproject.toml -q components pipeline
 
+docs: .venv-docs/installed  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
 format: .venv/installed-test
-	$(BIN)/ruff check --fix components pipeline tests
-	$(BIN)/ruff format components pipeline tests
+	$(BIN)/ruff check --fix components pipeline tests docs/site
+	$(BIN)/ruff format components pipeline tests docs/site
 
 # torch first and pinned: another version, or the default build of a bare "torch", is gigabytes of CUDA.
 .venv/installed: pyproject.toml constraints.txt
@@ -64,5 +67,12 @@ format: .venv/installed-test
 	.venv-pydoclint/bin/pip install --quiet "pydoclint>=0.6"
 	touch $@
 
+# The extra alone, without torch and Haystack: the site is made from the sources.
+.venv-docs/installed: pyproject.toml
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" > .venv-docs/requirements.txt
+	.venv-docs/bin/pip install --quiet -r .venv-docs/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-pydoclint $(DEMO)
+	rm -rf .venv .venv-docs .venv-pydoclint $(DEMO) site

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bloomz_haystack.training.data.rows import parse_row
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OWN_DOCUMENTS = (ROOT / "notebooks/own-documents.md").read_text(encoding="utf-8")
 # A text block right below a Python block is what it prints.
@@ -162,6 +163,15 @@ def test_links_lead_to_files(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_each_page_has_its_place_in_the_site() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    placed = set(re.findall(r"[\w/-]+\.md", yaml.safe_dump(site["nav"])))
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]}
+    left_out = set(re.findall(r"[\w-]+\.md", site["exclude_docs"]))
+    elsewhere = {"results.md", "changelog.md"}  # whose text stands elsewhere
+    assert pages - left_out == placed - elsewhere, "name each page of docs/ under nav: in mkdocs.yml"
+
+
 def test_the_file_map_is_the_disk() -> None:
     named = re.findall(r"^    (\S+/)\s", README[README.index("## File map") :], flags=re.MULTILINE)
     assert len(named) >= 8
@@ -169,7 +179,7 @@ def test_the_file_map_is_the_disk() -> None:
     top = {
         path.name
         for path in ROOT.iterdir()
-        if path.is_dir() and not path.name.startswith((".", "runs", "demo", "dist"))
+        if path.is_dir() and not path.name.startswith((".", "runs", "demo", "dist", "site"))
     }
     mapped = {path.split("/")[0] for path in named}
     assert top - mapped <= {"__pycache__", "build"}

@@ -39,13 +39,13 @@ def index_pipeline(
     progress_bar: bool = True,
     **options: Any,  # noqa: ANN401  # checked by IndexSettings
 ) -> Pipeline:
-    r"""Build the pipeline that embeds documents and writes them to a store.
+    """Build the pipeline that embeds documents and writes them to a store.
 
     :param store: folder of the store; created at the first run.
     :param settings: None: the defaults, with the published retriever.
     :param embedding_dim: numbers in a vector of that retriever.
     :param progress_bar: show one on stderr.
-    :param \**options: fields of `IndexSettings`; they win over `settings`.
+    :param **options: fields of `IndexSettings`; they win over `settings`.
     :returns: components `embedder` (input `documents`) and `writer`, which overwrites a document already there.
     :raises ValueError: if a number is out of range.
     """
@@ -72,14 +72,14 @@ def ask_pipeline(
     progress_bar: bool = True,
     **options: Any,  # noqa: ANN401  # checked by AskSettings
 ) -> Pipeline:
-    r"""Build the pipeline that answers a question with ranked passages.
+    """Build the pipeline that answers a question with ranked passages.
 
     :param store: folder of the store that `index_pipeline` or `bloomz index` made.
     :param settings: None: the defaults, with the published retriever and ranker, without answer sentences; `hybrid`
         None is False here.
     :param embedding_dim: numbers in a vector of that retriever.
     :param progress_bar: show one on stderr while the models load, and when many candidates are ranked.
-    :param \**options: fields of `AskSettings`; they win over `settings`.
+    :param **options: fields of `AskSettings`; they win over `settings`.
     :returns: components `embedder` (input `text`), `retriever` and `ranker` (input `query`); give the question to
         both, to `retriever` (input `query`) if `hybrid`, and to `reader` (input `query`) if `sentences`.
     :raises ValueError: if a number is out of range, or the threshold is "auto", which only an `Answerer` knows.

@@ -11,9 +11,9 @@ NOTED_KEY = "noted"  # in the store's info: a store is noted once
 
 
 def prepare_hub(*models: str) -> None:
-    r"""Go offline if the Hub does not answer, and show its progress bars only where a person waits for a download.
+    """Go offline if the Hub does not answer, and show its progress bars only where a person waits for a download.
 
-    :param \*models: that will be loaded.
+    :param *models: that will be loaded.
     """
     from bloomz_haystack.models.hub_offline import stay_offline_if_unreachable
 
@@ -23,10 +23,10 @@ def prepare_hub(*models: str) -> None:
 
 
 def note_tiny(store: Path, *models: str) -> None:
-    r"""Print a note on stderr if a bundled model is in use, unless it was printed for this store before.
+    """Print a note on stderr if a bundled model is in use, unless it was printed for this store before.
 
     :param store: folder; one that cannot be written is left alone, since its owner has read the note.
-    :param \*models: in use.
+    :param *models: in use.
     """
     if not {TINY_RETRIEVER, TINY_RANKER} & set(models):
         return

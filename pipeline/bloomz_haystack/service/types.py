@@ -39,9 +39,9 @@ class Strict(BaseModel):
 
 
 def examples(*shown: dict[str, Any]) -> ConfigDict:
-    r"""Return what puts examples into the description of a type.
+    """Return what puts examples into the description of a type.
 
-    :param \*shown: JSON objects.
+    :param *shown: JSON objects.
     :returns: for `model_config`.
     """
     return ConfigDict(json_schema_extra={"examples": list(shown)})

@@ -30,9 +30,9 @@ class BloomConfiguration(SimpleNamespace):
     """What config.json says, as attributes."""
 
     def __init__(self, **values: Any) -> None:  # noqa: ANN401
-        r"""Fill in what the file leaves out.
+        """Fill in what the file leaves out.
 
-        :param \**values: of config.json.
+        :param **values: of config.json.
         """
         labels = values.get("id2label") or {place: f"LABEL_{place}" for place in range(values.get("num_labels", 2))}
         super().__init__(**{**DEFAULTS, **values, "id2label": {int(place): name for place, name in labels.items()}})
@@ -148,10 +148,10 @@ class BloomBody(nn.Module):
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        r"""Run Hugging Face's `BloomModel` on these layers.
+        """Run Hugging Face's `BloomModel` on these layers.
 
-        :param \*args: as for that.
-        :param \**kwargs: as for that.
+        :param *args: as for that.
+        :param **kwargs: as for that.
         :returns: its output.
         """
         from transformers import BloomConfig, BloomModel
@@ -182,10 +182,10 @@ class BloomWithHead(nn.Module):
         return self.transformer
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        r"""Run Hugging Face's `BloomForSequenceClassification` on these layers.
+        """Run Hugging Face's `BloomForSequenceClassification` on these layers.
 
-        :param \*args: as for that.
-        :param \**kwargs: as for that.
+        :param *args: as for that.
+        :param **kwargs: as for that.
         :returns: its output.
         """
         from transformers import BloomConfig, BloomForSequenceClassification

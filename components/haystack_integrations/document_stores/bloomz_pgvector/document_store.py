@@ -56,9 +56,9 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
     _dict_cursor = PerThread()
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401
-        r"""Describe the store; connect to nothing.
+        """Describe the store; connect to nothing.
 
-        :param \**settings: of `PgvectorDocumentStore`.
+        :param **settings: of `PgvectorDocumentStore`.
         :raises ValueError: if `vector_function` is not cosine_similarity.
         """
         self.threads = Threads()
@@ -201,9 +201,9 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         return self._info(self._connection)
 
     def update_info(self, **values: str) -> None:
-        r"""Add to what is kept with the table.
+        """Add to what is kept with the table.
 
-        :param \**values: names and texts; those already there are replaced, the others stay.
+        :param **values: names and texts; those already there are replaced, the others stay.
         """
         self._ensure_db_setup()
         with self._connection.transaction():

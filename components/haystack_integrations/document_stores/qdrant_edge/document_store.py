@@ -144,9 +144,9 @@ class QdrantEdgeDocumentStore:
         return {} if description is None else dict(description.info)
 
     def update_info(self, **values: str) -> None:
-        r"""Add to what the application keeps with the store.
+        """Add to what the application keeps with the store.
 
-        :param \**values: names and texts; those already there are replaced, the others stay.
+        :param **values: names and texts; those already there are replaced, the others stay.
         :raises TypeError: if a value is not a string.
         :raises ValueError: if one holds a lone surrogate.
         """

@@ -153,9 +153,9 @@ class SharedShard:
             self.describe(info={**self.description.info, **values})
 
     def describe(self, **changes: Any) -> None:  # noqa: ANN401
-        r"""Change fields of `store.json`.
+        """Change fields of `store.json`.
 
-        :param \**changes: fields of `StoreDescription`.
+        :param **changes: fields of `StoreDescription`.
         """
         with self.writing, edge_errors(self.folder):
             new = replace(self.description, **changes)

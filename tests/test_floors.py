@@ -36,6 +36,7 @@ ROOMS = [
     f"{APP}.stores",
     f"{APP}.cluster",
     f"{APP}.indexing",
+    f"{APP}.bulk",
     f"{APP}.answering",
     f"{APP}.benchmark",
     f"{APP}.service",

@@ -43,6 +43,27 @@ class IndexSettings:
 
 
 @dataclass(frozen=True)
+class EmbedSettings:
+    """How passages are embedded in bulk, into files; a value out of range is a ValueError."""
+
+    model: str = TINY_RETRIEVER  # retriever: Hub name, folder or bundled name
+    passage_words: int = IndexSettings.passage_words  # words in a passage
+    batch_tokens: int = IndexSettings.batch_tokens  # tokens computed together; more on a GPU, e.g. 32768
+    part_passages: int = 1024  # most passages of a file that is written: what a killed run loses
+    precision: Literal["int8"] | None = None  # 8-bit linears, on a CPU; None: the device's own dtype
+    device: str | None = None  # "cpu", "cuda", "cuda:1"; None: CUDA if there is one
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        :raises ValueError: if one is out of range.
+        """
+        check_positive("passage_words", self.passage_words)
+        check_positive("batch_tokens", self.batch_tokens)
+        check_positive("part_passages", self.part_passages)
+
+
+@dataclass(frozen=True)
 class AskSettings:
     """How questions are answered; a value out of range is a ValueError."""
 

@@ -17,19 +17,18 @@ from typing import Any, NamedTuple
 from haystack import Document, Pipeline
 
 from bloomz_haystack.files.printable import counted
-from bloomz_haystack.indexing.files import FoundFile, FoundFiles, Note, Problem, find_files, name_in_store, path_of
+from bloomz_haystack.indexing.cut_files import cut_file
+from bloomz_haystack.indexing.files import FoundFile, FoundFiles, Note, Problem, find_files, name_in_store
 from bloomz_haystack.indexing.indexed_files import IndexedFile, IndexedFiles, of_file
-from bloomz_haystack.indexing.passages import Splitter
-from bloomz_haystack.indexing.texts import read_file
+from bloomz_haystack.indexing.passages import Splitter, surely_fits
 from bloomz_haystack.pipelines import index_pipeline, load_pipeline
-from bloomz_haystack.settings import FILE_FIELD, FILE_KEY, TINY_RETRIEVER, IndexSettings
+from bloomz_haystack.settings import FILE_FIELD, TINY_RETRIEVER, IndexSettings
 from bloomz_haystack.steps import timed_run
 from bloomz_haystack.store_folder import StoreFolder
 from bloomz_haystack.stores import PassageStore, PlainStore
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder
 from haystack_integrations.document_stores.qdrant_edge.origin import MODEL_KEY
 
-SPECIAL_ROOM = 8  # tokens that a tokenizer may add to a text, at most
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024  # passages
 TOKENS_KEY = "most_tokens"  # of a text, of the store's model: known without loading it
 BLOCK_SECONDS = 4.0  # what a cut-off run may lose, and how long the progress bar may stand still
@@ -264,17 +263,16 @@ class _Run:
         if known is not None and known.name != file.name:
             self._rename(known, file)
         ids: list[str] = []
-        seen: Counter[str] = Counter()
         whole = True
-        for reading in read_file(found.path):
-            self.bytes_done += reading.bytes
-            if isinstance(reading.outcome, Document):
-                self._take(reading.outcome, file, ids, seen)
+        for cut in cut_file(found.path, file, self.splitter):
+            self.bytes_done += cut.bytes
+            if isinstance(cut.outcome, list):
+                self._take(cut.outcome, file, ids)
                 continue
-            self._note(reading.outcome)
-            if isinstance(reading.outcome, Problem):
+            self._note(cut.outcome)
+            if isinstance(cut.outcome, Problem):
                 whole = False
-                if reading.outcome.line is None:
+                if cut.outcome.line is None:
                     return  # what the store holds of it stays: the file may be whole again tomorrow
         self.summary.files += 1
         self.summary.passages += len(ids)
@@ -282,11 +280,8 @@ class _Run:
             self.summary.empty.append(name_in_store(found.path))
         self.read_files.append(_ReadFile(file, ids, whole))
 
-    def _take(self, document: Document, file: IndexedFile, ids: list[str], seen: Counter[str]) -> None:
-        if FILE_KEY in document.meta:
-            self._note(Note(file.path, f"its metadata has {FILE_KEY}, a name that the store needs: it was replaced"))
-        keyed = replace(document, meta={**document.meta, FILE_KEY: file.key})
-        for passage in self.splitter.split(keyed, path_of(file.name), seen):
+    def _take(self, passages: list[Document], file: IndexedFile, ids: list[str]) -> None:
+        for passage in passages:
             ids.append(passage.id)
             self.truncated[file.name] += not self._fits(passage.content or "")
             self.block.append(passage)
@@ -302,8 +297,7 @@ class _Run:
         )
 
     def _fits(self, text: str) -> bool:
-        size = len(text.encode()) + SPECIAL_ROOM  # a token is a byte at least
-        if size <= self.target.most_tokens:
+        if surely_fits(text, self.target.most_tokens):
             return True
         fits = getattr(self.embedder, "fits", None)
         if fits is None:  # an embedder of another family

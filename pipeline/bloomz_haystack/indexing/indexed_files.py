@@ -61,6 +61,13 @@ class IndexedFile(NamedTuple):
         return place if all(name.startswith(".") for name in os.listdir(place)) else None
 
 
+def indexed_file(found: FoundFile) -> IndexedFile:
+    """Return what is kept of a file that was found."""
+    path = name_in_store(found.path)
+    key = sha256(path.encode()).hexdigest()[:16]
+    return IndexedFile(key, name_in_store(found.name), name_in_store(found.way), path)
+
+
 class IndexedFiles:
     """The list, read once and added to."""
 
@@ -90,13 +97,11 @@ class IndexedFiles:
         :param found: the file.
         :returns: what is kept of it, and what was kept until now. A file known from a folder further up keeps its name.
         """
-        path = name_in_store(found.path)
-        key = sha256(path.encode()).hexdigest()[:16]
-        known = self.by_key.get(key)
-        file = IndexedFile(key, name_in_store(found.name), name_in_store(found.way), path)
+        file = indexed_file(found)
+        known = self.by_key.get(file.key)
         if known is not None and (known == file or _is_deeper(known, file)):
             return known, known
-        self.by_key[key] = file
+        self.by_key[file.key] = file
         self._new.append(file)
         return file, known
 

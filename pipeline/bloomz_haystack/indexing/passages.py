@@ -19,8 +19,20 @@ from bloomz_haystack.settings import FILE_FIELD, FILE_KEY
 LONGEST_WORD = 100  # bytes; what is longer (base64, Chinese) counts as several words, and may be cut between them
 PIECE_OF_WORD = 12  # bytes
 
+SPECIAL_ROOM = 8  # tokens that a tokenizer may add to a text, at most
+
 _WORD = re.compile(r"\S+")
 _SPACES = re.compile(r"\s+")
+
+
+def surely_fits(text: str, most_tokens: int) -> bool:
+    """Return whether a text is so short that no tokenizer need be asked: a token is a byte at least.
+
+    :param text: of a passage.
+    :param most_tokens: that the model reads of a text.
+    :returns: False if it may be too long.
+    """
+    return len(text.encode()) + SPECIAL_ROOM <= most_tokens
 
 
 class Span(NamedTuple):

@@ -22,7 +22,7 @@ def read_json_lines(file: BinaryIO) -> Iterator[Extract]:
         try:
             if len(line) >= LONGEST_LINE:
                 raise ValueError(f"longer than {LONGEST_LINE // 2**20} MB")
-            content, meta = _text_of(decoder.text(line))
+            content, meta = text_of_row(json_object(decoder.text(line)))
             yield Extract(content, meta, bytes=len(line), line=number)
         except (ValueError, RecursionError) as error:
             reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
@@ -31,13 +31,29 @@ def read_json_lines(file: BinaryIO) -> Iterator[Extract]:
         yield Extract(notes=notes)
 
 
-def _text_of(line: str) -> tuple[str, dict[str, Any]]:
+def json_object(line: str) -> dict[str, Any]:
+    """Return the object that a line holds.
+
+    :param line: JSON.
+    :returns: the object.
+    :raises ValueError: if it holds something else.
+    """
     try:
         data = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
     if not isinstance(data, dict):
         raise ValueError(f'expected an object such as {{"content": "..."}}, but got a {type(data).__name__}')
+    return data
+
+
+def text_of_row(data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the text of a row, and its metadata.
+
+    :param data: with `content` or `text`; perhaps `meta`, and `title` and `id`, which go there.
+    :returns: both.
+    :raises ValueError: if there is no text, or the metadata cannot be stored.
+    """
     content = data.get("content", data.get("text"))
     if not isinstance(content, str):
         raise ValueError('expected a text under "content" (or "text"), but got ' + repr(content)[:40])

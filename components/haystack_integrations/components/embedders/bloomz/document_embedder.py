@@ -17,6 +17,7 @@ from haystack_integrations.common.bloomz.identity import ModelIdentity, embeddin
 from haystack_integrations.common.bloomz.int8 import Precision
 
 if TYPE_CHECKING:
+    from haystack_integrations.common.bloomz.checkpoint import Placement
     from haystack_integrations.common.bloomz.encoder import Encoder
 
 _ADVICE = "To embed a question, use the BloomzTextEmbedder"
@@ -118,6 +119,11 @@ class BloomzDocumentEmbedder(BloomzComponent["Encoder"]):
     def most_tokens(self) -> int:
         """Tokens that the model reads of a text; loads the model if needed."""
         return self._warm_engine().max_length
+
+    @property
+    def placement(self) -> "Placement":
+        """Device and dtype of the model, and why; loads it if needed."""
+        return self._warm_engine().checkpoint.placement
 
     def fits(self, text: str) -> bool:
         """Return whether the model reads a text to its end; loads the model if needed.

@@ -196,8 +196,8 @@ def _given(**values: object) -> dict[str, object]:
 
 
 def _report(folder: Path, ties: Ties, against: str | None, as_markdown: bool, json: bool) -> None:
-    from bloomz_haystack.benchmark.report.html import table_values, write_report
-    from bloomz_haystack.benchmark.report.table import table_markdown
+    from bloomz_haystack.benchmark.report.files import table_values, write_report
+    from bloomz_haystack.benchmark.report.sheets import table_markdown
     from bloomz_haystack.cli.console import show_markdown
     from bloomz_haystack.cli.output import print_json
 

@@ -1,1 +1,4 @@
-"""Results folder -> `table`, `html`, `plots`, and the comparison with the published numbers (`expected`)."""
+"""Results folder -> `table` and its `sheets`, `plots`, `worst_questions`; `html` gathers them, `files` writes them.
+
+`expected` holds the published numbers against it.
+"""

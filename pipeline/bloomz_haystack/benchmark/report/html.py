@@ -1,136 +1,135 @@
-"""A kept run -> `table.md`, `results.json` and `report.html`: tables, two figures, the worst questions."""
+"""A kept run -> `report.html`: one page, nothing fetched: the sheets of its table, two figures, the worst questions.
 
-import html
-import json
-import math
-from io import StringIO
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-
-from bloomz_haystack.benchmark.report.plots import theme_figure, top_k_figure
-from bloomz_haystack.benchmark.report.table import Table, make_table, ranks_of, table_markdown
-from bloomz_haystack.benchmark.run.results_folder import KeptRun, Row, read_run
-from bloomz_haystack.files.markdown import as_written, markdown_html, markdown_table
-from haystack_integrations.common.bloomz.whole_files import write_whole
-
-WORST = 10
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
-th, td { border-bottom: 1px solid #ddd; padding: .3em .6em; text-align: right; vertical-align: top }
-th:first-child, td:first-child, h2 + table td { text-align: left }
-svg { max-width: 100%; height: auto } code { white-space: pre-wrap }
+Its style and its script, which sorts the sheets, are `page.css` and `page.js`.
 """
 
+import html
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-class WorstQuestion(NamedTuple):
-    """A question whose right passage stands far down, and what was ranked first instead."""
+from bloomz_haystack.benchmark.report.plots import theme_figure, top_k_figure
+from bloomz_haystack.benchmark.report.sheets import Sheet, facts_markdown, full_name, sheets_of
+from bloomz_haystack.benchmark.report.table import Line, Table
+from bloomz_haystack.benchmark.report.worst_questions import (
+    Errors,
+    WorstQuestion,
+    best_row,
+    errors_of,
+    marked_html,
+)
+from bloomz_haystack.benchmark.run.results_folder import KeptRun
+from bloomz_haystack.files.markdown import markdown_html
 
-    question: str
-    rank: float
-    gold: str
-    first: str
-    theme: str
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-
-def write_report(folder: Path, ties: str = "fair", against: str | None = None) -> Table:
-    """Write all that people and machines read, from the kept ranks.
-
-    :param folder: of results.
-    :param ties: `fair` or `optimistic`.
-    :param against: the row that the others are tested against; None takes the first measured one.
-    :returns: the table.
-    :raises ValueError: if the folder holds no results, or the arguments do not fit them.
-    :raises ImportError: without matplotlib.
-    """
-    run = read_run(folder)
-    table = make_table(run, ties, against)
-    write_whole(folder / "table.md", table_markdown(table))
-    write_whole(folder / "results.json", json.dumps(table_values(table), ensure_ascii=False, indent=1))
-    write_whole(folder / "report.html", report_page(run, table))
-    return table
-
-
-def worst_questions(run: KeptRun, row: Row, ties: str = "fair", count: int = WORST) -> list[WorstQuestion]:
-    """Return the questions whose right passage stands furthest down.
-
-    :param run: gives the texts.
-    :param row: measured.
-    :param ties: `fair` or `optimistic`.
-    :param count: how many.
-    :returns: the worst first.
-    """
-    ranks = ranks_of(row, ties)
-    found = []
-    for place in np.argsort(-ranks, kind="stable")[:count]:
-        question = run.questions[place]
-        gold, first = run.passages[question["gold"]], run.passages[row.first[place]]
-        found.append(
-            WorstQuestion(question["text"], float(ranks[place]), gold["text"], first["text"], question["theme"])
-        )
-    return found
-
-
-def best_row(run: KeptRun, ties: str) -> Row | None:
-    """Return the row whose errors are shown.
-
-    :param run: any.
-    :param ties: `fair` or `optimistic`.
-    :returns: the measured row of the highest MRR; None if there is none.
-    """
-    measured = [row for row in run.rows if row.measured]
-    return max(measured, key=lambda row: float((1 / ranks_of(row, ties)).mean()), default=None)
-
-
-def table_values(table: Table) -> dict[str, Any]:
-    """Return the table as plain values.
-
-    :param table: from `make_table`.
-    :returns: what `results.json` holds.
-    """
-    lines = []
-    for line in table.lines:
-        value = line._asdict()
-        if line.abstention:
-            value["abstention"] = {key: p and _finite(p._asdict()) for key, p in line.abstention._asdict().items()}
-        lines.append(value)
-    facts = vars(table.facts)
-    expected = table.expected and {"title": table.expected.title, "command": table.expected.command}
-    return {"facts": facts, "ties": table.ties, "against": table.against, "expected": expected, "rows": lines}
+_FOLDERS = re.compile(r"[^\s+]*[/\\](?=[^\s/\\])")
+MARKS = 'Marked: <mark>words of the question</mark>, underlined: <mark class="only">not in the other passage</mark>.'
 
 
 def report_page(run: KeptRun, table: Table) -> str:
-    """Return the page: one file, nothing fetched.
+    """Return the page.
 
     :param run: for figures and errors.
     :param table: of it.
     :returns: HTML.
     """
-    title = html.escape(table.facts.corpus)
-    parts = [f"<h1>{title}</h1>", markdown_html(table_markdown(table))]
+    title, names = html.escape(table.facts.corpus), short_names([line.name for line in table.lines])
+    parts = [f'<h1>{title}</h1><div class="facts">{markdown_html(facts_markdown(table))}</div>']
+    parts += [_sheet(sheet, names) for sheet in sheets_of(table)]
+    parts.insert(2, _full_names(table, names))
     best = best_row(run, table.ties)
     if best is not None:
-        parts += [_svg(top_k_figure(run, table.ties)), _svg(theme_figure(run, best, table.ties))]
-        parts.append(markdown_html(_worst_markdown(best, worst_questions(run, best, table.ties))))
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+        ranks, themes = top_k_figure(run, table.ties, names), theme_figure(run, best, table.ties, names)
+        drawn = _figure(ranks, "Questions answered within the first k passages") + _figure(themes, "Ranks by theme")
+        parts += [f'<h2>Ranks</h2><div class="figures">{drawn}</div>']
+        parts.append(_errors(errors_of(run, best, table.ties), names[best.name], table.facts.questions))
+    return _whole(title, "".join(parts))
 
 
-def _worst_markdown(row: Row, worst: list[WorstQuestion]) -> str:
-    rows = [[f"{w.rank:g}", *map(as_written, (w.question, w.gold + "…", w.first + "…"))] for w in worst]
-    heads = ["rank", "question", "right passage", "ranked first instead"]
-    return f"## Worst questions of {as_written(row.label)}\n\n{markdown_table(heads, rows)}"
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return names that fit into a table.
+
+    :param names: of rows; models in them may be folders or names of the Hub.
+    :returns: each name without the folders before its models, where that leaves it the only one of its kind.
+
+    >>> short_names(["bm25+runs/new > runs/ranker (50)", "a/one", "b/one"])
+    {'bm25+runs/new > runs/ranker (50)': 'bm25+new > ranker (50)', 'a/one': 'a/one', 'b/one': 'b/one'}
+    """
+    short = [_FOLDERS.sub("", name) for name in names]
+    count = Counter(short)
+    return {name: cut if count[cut] == 1 else name for name, cut in zip(names, short, strict=True)}
 
 
-def _svg(figure: Any) -> str:  # noqa: ANN401
+def _whole(title: str, body: str) -> str:
+    style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{style}</style>"
+    )
+    content = f"<main>{body}</main><script>{script}</script>"
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{content}</body></html>\n'
+
+
+def _sheet(sheet: Sheet, names: dict[str, str]) -> str:
+    heads = "".join(f'<th scope="col">{html.escape(head)}</th>' for head in ("system", *sheet.heads))
+    heads = heads.replace("Top-", "Top&#8209;")  # a hyphen that does not break
+    rows = "".join(_row(names[line.name], cells) for line, cells in sheet.rows)
+    table = f"<caption>{sheet.title}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+    region = f'<div class="scroll" role="region" aria-label="{sheet.title}" tabindex="0"><table>{table}</table></div>'
+    return f'{region}<p class="note">{html.escape(sheet.note)}</p>'
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    shown = "".join(f"<td>{html.escape(_unbroken(cell))}</td>" for cell in cells)
+    return f'<tr><th scope="row">{html.escape(name)}</th>{shown}</tr>'
+
+
+def _unbroken(cell: str) -> str:
+    """A figure stays beside its mark, an interval on one line; what was published may go to the next."""
+    return re.sub(r"(?<=\d)–", "\u2060–\u2060", cell.replace(" ", "\u00a0", 1))
+
+
+def _full_names(table: Table, names: dict[str, str]) -> str:
+    rows = [f"<dt>{html.escape(names[line.name])}</dt><dd>{html.escape(_in_full(line))}</dd>" for line in table.lines]
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _in_full(line: Line) -> str:
+    return full_name(line) if line.figures else f"{line.label} ({line.state})"
+
+
+def _errors(errors: Errors, name: str, questions: int) -> str:
+    title = f"<h2>Worst questions of {html.escape(name)}</h2>"
+    if not errors.worst:
+        return f"{title}<p>None is wrong: the right passage stands first for all {questions:,} questions.</p>"
+    shown = "" if len(errors.worst) == errors.total else f", the worst {len(errors.worst)} first"
+    note = f"{errors.total:,} of {questions:,} questions have another passage first{shown}. {MARKS}"
+    return f'{title}<p class="note">{note}</p><ol class="worst">{"".join(map(_worst, errors.worst))}</ol>'
+
+
+def _worst(wrong: WorstQuestion) -> str:
+    theme = f" · {html.escape(wrong.theme)}" if wrong.theme else ""
+    place = f'<p class="place"><strong>Right passage at rank {wrong.rank:g}</strong>{theme}</p>'
+    right = _text("Right passage", wrong.gold_score, marked_html(wrong.gold, wrong.question, wrong.first))
+    first = _text("Ranked first", wrong.first_score, marked_html(wrong.first, wrong.question, wrong.gold))
+    return f'<li><h3>{html.escape(wrong.question)}</h3>{place}<div class="texts">{right}{first}</div></li>'
+
+
+def _text(title: str, score: float, marked: str) -> str:
+    told = title if math.isnan(score) else f"{title}, score {score:.2f}"
+    return f"<div><h4>{told}</h4><p>{marked}</p></div>"
+
+
+def _figure(figure: "Figure", title: str) -> str:
+    """Draw in the colours of the page, whatever they are: black becomes its ink, white its paper."""
     text = StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
+    figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     drawn = text.getvalue()
-    return drawn[drawn.index("<svg") :]
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN."""
-    return {key: None if math.isnan(value) else value for key, value in values.items()}
+    drawn = drawn[drawn.index("<svg") :].replace("#000000", "currentColor").replace("#ffffff", "var(--paper)")
+    return f'<figure>{drawn.replace("<svg", f"""<svg role="img" aria-label="{title}" """, 1)}</figure>'

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from bloomz_haystack.benchmark.corpora.corpora import Corpus
 from haystack_integrations.common.bloomz.whole_files import write_whole
 
-SHOWN_CHARACTERS = 300
+SHOWN_CHARACTERS = 1_000  # of a passage: all of most paragraphs, so that its answer can be seen
 RUN, QUESTIONS, PASSAGES, ROWS = "run.json", "questions.jsonl", "passages.jsonl", "rows"
 
 
@@ -99,7 +99,7 @@ def begin(folder: Path, facts: RunFacts, corpus: Corpus) -> None:
     themes = [passage.theme for passage in corpus.passages]
     asked = ({"id": q.id, "text": q.text, "gold": q.gold, "theme": themes[q.gold]} for q in corpus.questions)
     _write_lines(folder / QUESTIONS, asked)
-    shown = ({"id": p.id, "theme": p.theme, "text": p.text[:SHOWN_CHARACTERS]} for p in corpus.passages)
+    shown = ({"id": p.id, "theme": p.theme, "text": _shown(p.text)} for p in corpus.passages)
     _write_lines(folder / PASSAGES, shown)
     write_whole(folder / RUN, json.dumps(asdict(facts), ensure_ascii=False, indent=1))
 
@@ -154,6 +154,10 @@ def read_facts(folder: Path) -> RunFacts:
         raise ValueError(f"{folder} holds no results: bloomz benchmark quality --out {folder} makes them") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / RUN} cannot be read ({error}): give another --out") from None
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def _lines(row: Row) -> Iterable[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bloomz_haystack.cli.arguments import INTEGER, PRECISION, TEXT, WEIGHT, JsonOption
+from bloomz_haystack.cli.benchmark_mteb import mteb_verb
 from bloomz_haystack.cli.benchmark_sentences import sentences_verb
 from bloomz_haystack.cli.benchmark_serve import serve_benchmark_verb
 from bloomz_haystack.cli.benchmark_speed import MarkdownTable, growth, speed
@@ -185,6 +186,7 @@ def expected() -> None:
                 typer.echo(f"    {name}: " + ", ".join(f"{figure} {value:g}" for figure, value in values.items()))
 
 
+benchmark.command("mteb")(mteb_verb)
 benchmark.command("sentences")(sentences_verb)
 benchmark.command("serve")(serve_benchmark_verb)
 benchmark.command()(speed)

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,18 @@ def test_the_file_map_is_the_disk() -> None:
     }
     mapped = {path.split("/")[0] for path in named}
     assert top - mapped <= {"__pycache__", "build"}
+
+
+def test_the_integration_page_has_what_haystack_asks_for() -> None:
+    """Front matter and sections as in deepset-ai/haystack-integrations; its code runs with that of all pages."""
+    page = (ROOT / "docs/integration-page.md").read_text(encoding="utf-8")
+    _, front, body = page.split("---\n", 2)
+    facts = yaml.safe_load(front)
+    assert {"layout", "name", "description", "authors", "pypi", "repo", "type", "report_issue", "version"} <= set(facts)
+    assert (facts["layout"], facts["type"], facts["toc"]) == ("integration", "Model Provider", True)
+    assert all(author["name"] for author in facts["authors"])
+    sections = re.findall(r"^## (.+)$", body, flags=re.MULTILINE)
+    assert sections == re.findall(r"^- \[(.+)\]\(#", body, flags=re.MULTILINE)
+    assert sections == ["Overview", "Installation", "Usage", "License"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert facts["pypi"] == f"https://pypi.org/project/{project['name']}/"

@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := demo-store
 
-.PHONY: demo serve test test-slow check check-avx2 docs gpu format clean
+.PHONY: demo serve test test-slow check check-avx2 docs gpu format release-check clean
 
 demo: .venv/installed  ## index the example passages, ask in French and in English
 	rm -rf $(DEMO)
@@ -46,6 +46,9 @@ format: .venv/installed-test
 	$(BIN)/ruff check --fix components pipeline tests docs/site
 	$(BIN)/ruff format components pipeline tests docs/site
 
+release-check:  ## build wheel and sdist, look inside, install both ends of the version ranges, ask; writes dist/
+	$(PYTHON) .ci/release_check.py
+
 # torch first and pinned: another version, or the default build of a bare "torch", is gigabytes of CUDA.
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -75,4 +78,4 @@ format: .venv/installed-test
 	touch $@
 
 clean:
-	rm -rf .venv .venv-docs .venv-pydoclint $(DEMO) site
+	rm -rf .venv .venv-docs .venv-pydoclint .venv-release dist $(DEMO) site

@@ -47,7 +47,7 @@ format: .venv/installed-test
 	$(BIN)/ruff format components pipeline tests docs/site
 
 release-check:  ## build wheel and sdist, look inside, install both ends of the version ranges, ask; writes dist/
-	$(PYTHON) .ci/release_check.py
+	RELEASE_TAG=$(RELEASE_TAG) $(PYTHON) .ci/release_check.py
 
 # torch first and pinned: another version, or the default build of a bare "torch", is gigabytes of CUDA.
 .venv/installed: pyproject.toml constraints.txt

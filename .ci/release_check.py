@@ -15,6 +15,7 @@ import tarfile
 import tomllib
 import venv
 import zipfile
+from collections import Counter
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -39,8 +40,9 @@ def main() -> None:
     tools = environment("tools", ["build", "cyclonedx-bom", "twine"])
     wheel = built(tools)
     check_contents(wheel, project["version"])
-    newest = environment("newest", torch, [f"{wheel}[serve,office]", *NEIGHBOURS])
+    newest = environment("newest", torch, [f"{wheel}[serve,office]", *NEIGHBOURS, "mypy"])
     check_answers(newest, "newest")
+    check_a_user(newest)
     check_ownership(newest)
     check_licences(newest)
     run(tools / "cyclonedx-py", "environment", newest / "python", "--output-file", DIST / "sbom.cdx.json")
@@ -92,10 +94,7 @@ def check_contents(wheel: Path, version: str) -> None:
     need(not strange, f"files that do not belong into a wheel: {strange[:5]}")
     for line in ("Project-URL: ", "License-Expression: Apache-2.0", f"Version: {version}"):
         need(line in metadata, f"METADATA has no line {line!r}")
-    folders: dict[str, int] = {}
-    for name in names:
-        folders["/".join(name.split("/")[:3])] = folders.get("/".join(name.split("/")[:3]), 0) + 1
-    for folder, files in sorted(folders.items()):
+    for folder, files in sorted(Counter("/".join(name.split("/")[:-1][:3]) for name in names).items()):
         say(f"  {files:4} {folder}")
 
 
@@ -111,6 +110,16 @@ def check_answers(programs: Path, which: str) -> None:
         first = answers["documents"][0]["content"]
         need(words in first, f"{which} versions: {question} -> {first!r}, expected {words!r} in it")
     say(f"{version} answers with the {which} versions, in French and in English")
+
+
+def check_a_user(programs: Path) -> None:
+    """Run a user's script against the wheel, and let mypy read it as strictly as it can."""
+    script, store = ROOT / "tests/user_script.py", ENVIRONMENTS / "user-store"
+    shutil.rmtree(store, ignore_errors=True)
+    printed = output(programs / "python", script, store)
+    need(printed == "True 576 True True\n", f"{script} printed {printed!r}")
+    run(programs / "python", "-m", "mypy", "--strict", script)
+    say("a user's script runs, and mypy --strict finds nothing in it")
 
 
 def check_ownership(programs: Path) -> None:
@@ -142,15 +151,20 @@ def licence(package: Distribution) -> str:
     """Return a package's licence as its metadata give it, on one line."""
     metadata = package.metadata
     classifiers = [c.split(" :: ")[-1] for c in metadata.get_all("Classifier") or [] if c.startswith("License :: ")]
-    named = metadata.get("License-Expression") or "; ".join(classifiers) or metadata.get("License") or "unknown"
-    return named.strip().splitlines()[0][:80]
+    fields = [
+        *(metadata.get_all("License-Expression") or []),
+        "; ".join(classifiers),
+        *(metadata.get_all("License") or []),
+    ]
+    named = next(filter(None, map(str.strip, fields)), "unknown")
+    return named.splitlines()[0][:80]
 
 
 def check_changelog(version: str) -> None:
     """Check that the changelog begins with what is not released yet, or, for a tag, with this version and its date."""
     first = next(re.finditer(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE))[1]
-    tag = os.environ.get("RELEASE_TAG")
-    need(tag in (None, f"v{version}"), f"the tag is {tag}, but pyproject.toml has version {version}")
+    tag = os.environ.get("RELEASE_TAG", "")
+    need(tag in ("", f"v{version}"), f"the tag is {tag}, but pyproject.toml has version {version}")
     expected = rf"\[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d" if tag else r"\[Unreleased\]"
     need(bool(re.fullmatch(expected, first)), f"CHANGELOG.md begins with {first!r}, expected {expected}")
 

@@ -60,7 +60,7 @@ def environment(name: str, *installs: list[object]) -> Path:
     venv.create(folder, with_pip=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     for words in installs:
-        run(programs / "python", "-m", "pip", "install", "--quiet", *words)
+        run(programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", *words)
     return programs
 
 

@@ -8,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,7 +118,8 @@ def test_ask_imports_what_it_uses(tmp_path: Path, corpus: Path) -> None:
 
 
 def test_version(bloomz: Bloomz) -> None:
-    assert [bloomz(flag).stdout for flag in ("-V", "--version")] == ["bloomz-haystack 0.1.0\n"] * 2
+    named = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["version"]
+    assert [bloomz(flag).stdout for flag in ("-V", "--version")] == [f"bloomz-haystack {named}\n"] * 2
 
 
 def test_names_of_the_bundled_models_are_those_of_the_engine() -> None:

@@ -16,7 +16,7 @@ from haystack_integrations.document_stores.pgvector import PgvectorDocumentStore
 from haystack_integrations.common.bloomz.identity import ModelIdentity, embedding_of
 from haystack_integrations.components.retrievers.bloomz_pgvector import PgvectorHybridRetriever
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeHybridRetriever
-from haystack_integrations.document_stores.bloomz_pgvector import BloomzPgvectorDocumentStore, document_store
+from haystack_integrations.document_stores.bloomz_pgvector import BloomzPgvectorDocumentStore, tables
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def test_another_dimension_is_refused(postgres: "Postgres", store: BloomzPgvecto
 
 
 def test_an_old_pgvector_is_refused(postgres: "Postgres", monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document_store, "OLDEST_PGVECTOR", (9, 0))
+    monkeypatch.setattr(tables, "OLDEST_PGVECTOR", (9, 0))
     with pytest.raises(DocumentStoreError, match=r"is needed in the database, but it has 0\.8\.2"):
         table(postgres, "old").count_documents()
 

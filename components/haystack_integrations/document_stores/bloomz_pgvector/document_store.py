@@ -4,29 +4,37 @@ A subclass: table, settings and filters are those of `PgvectorDocumentStore`, wh
 Beside it stands a second table with the words of each passage; its comment says which model made the vectors.
 """
 
+import asyncio
 import json
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 from haystack import Document
-from haystack.document_stores.errors import DocumentStoreError, DuplicateDocumentError
+from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack_integrations.document_stores.pgvector import PgvectorDocumentStore
 from haystack_integrations.document_stores.pgvector.converters import _from_pg_to_haystack_documents
 from haystack_integrations.document_stores.pgvector.filters import _convert_filters_to_where_clause_and_params
-from psycopg import Connection, Error, IntegrityError
-from psycopg.rows import dict_row
+from pgvector.psycopg import register_vector
+from psycopg import Connection, Cursor, IntegrityError
+from psycopg.rows import dict_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from haystack_integrations.common.bloomz.arguments import check_count, check_items
+from haystack_integrations.common.bloomz.forking import ForkSafeLock
 from haystack_integrations.common.bloomz.identity import ModelIdentity
 from haystack_integrations.document_stores.bloomz_pgvector import statements
-from haystack_integrations.document_stores.bloomz_pgvector.connections import PerThread, Threads, connect
-from haystack_integrations.document_stores.bloomz_pgvector.rows import distinct, rows, signed, words_row
+from haystack_integrations.document_stores.bloomz_pgvector.connections import Pool, Rows, one_line
+from haystack_integrations.document_stores.bloomz_pgvector.rows import distinct, rows, signed
+from haystack_integrations.document_stores.bloomz_pgvector.tables import (
+    Tables,
+    check_type,
+    lock,
+    make_words,
+    prepare_extension,
+)
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
 from haystack_integrations.document_stores.qdrant_edge.bm25 import question_words
 from haystack_integrations.document_stores.qdrant_edge.fusion import RANK_CONSTANT, Fusion
@@ -39,117 +47,110 @@ from haystack_integrations.document_stores.qdrant_edge.search import (
     check_threshold,
 )
 
-OLDEST_PGVECTOR = (0, 8)
+POOL_SIZE = 8  # on two cores 32 threads get 36 answers a second by 8 connections, and by 32; 7 by one
 READ_ROWS = 500  # in memory at a time, where all are read
-LOCK = 7_305_911  # of PostgreSQL, held while tables are made: any number, the same in every process
 
 
 class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
     """Keeps documents in PostgreSQL, and finds them by cosine similarity, by BM25, or by both.
 
-    The settings are those of `PgvectorDocumentStore`. Each thread has a connection of its own; documents are written by
-    COPY; vectors of another model than the table's are refused.
+    The settings are those of `PgvectorDocumentStore`. Any number of threads share a few connections; documents are
+    written by COPY; vectors of another model than the table's are refused.
     """
 
-    _connection = PerThread()
-    _cursor = PerThread()
-    _dict_cursor = PerThread()
-
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, pool_size: int = POOL_SIZE, **settings: Any) -> None:  # noqa: ANN401
         """Describe the store; connect to nothing.
 
+        :param pool_size: most connections at a time; a thread that finds all of them in use waits.
         :param **settings: of `PgvectorDocumentStore`.
-        :raises ValueError: if `vector_function` is not cosine_similarity.
+        :raises ValueError: if `vector_function` is not cosine_similarity, or `pool_size` is not above 0.
         """
-        self.threads = Threads()
-        self._opened: WeakSet[Connection[Any]] = WeakSet()
-        self._setting_up = threading.Lock()
+        check_count("pool_size", pool_size)
         super().__init__(**settings)
         if self.vector_function != "cosine_similarity":
             raise ValueError(f"vector_function must be cosine_similarity, but got {self.vector_function}")
+        self.pool_size = pool_size
+        self._tables = Tables(self.schema_name, self.table_name)
+        self._pool = Pool(self._create_connection, pool_size)
+        self._setting_up = ForkSafeLock()
+        # Where pgvector-haystack keeps the cursors of its only connection.
+        self._cursor: Any = Rows(tuple_row)
+        self._dict_cursor: Any = Rows(dict_row)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings, as a YAML file has them."""
+        data = super().to_dict()
+        data["init_parameters"]["pool_size"] = self.pool_size
+        return data
 
     def close(self) -> None:
-        """Close the connections of all threads; the next use opens new ones."""
-        super().close()
-        for connection in list(self._opened):
-            connection.close()
+        """Close the connections; the next use opens new ones."""
+        self._pool.close()
 
-    # ---------------------------------------------------------------- tables
+    # ---------------------------------------------------------------- connections and tables
 
     def _create_connection(self) -> Connection[Any]:
-        connection = connect(self.connection_string.resolve_value() or "", self._opened)
-        connection.autocommit = True
-        if self.create_extension and not connection.execute(statements.EXTENSION).fetchone():
-            # Of two processes that both make it, PostgreSQL would refuse one.
-            with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-                connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        with one_line("no connection to PostgreSQL (PG_CONN_STR says where)"):  # and never with the address
+            connection = Connection.connect(self.connection_string.resolve_value() or "", autocommit=True)
+        try:
+            with one_line(f"{self._tables} cannot be used"):
+                prepare_extension(connection, self.create_extension)
+                register_vector(connection)
+                if self.search_strategy == "hnsw":
+                    # Else a filter, or more candidates than ef_search, leaves fewer passages than asked for.
+                    connection.execute("SET hnsw.iterative_scan = strict_order")
+                    if self.hnsw_ef_search:
+                        connection.execute(SQL("SET hnsw.ef_search = {}").format(Literal(self.hnsw_ef_search)))
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _ensure_db_setup(self) -> None:
-        try:
-            super()._ensure_db_setup()
-        except Error as error:
-            raise DocumentStoreError(f"{self._where} cannot be used: {' '.join(str(error).split())}") from error
+        if not self._table_initialized:
+            with self._setting_up, self._pool.lent() as connection, one_line(f"{self._tables} cannot be used"):
+                self._set_up(connection)
 
-    def _initialize_table(self) -> None:
-        with self._setting_up:
-            if self._table_initialized:
-                return
-            connection = self._connection
-            connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-            try:
-                self._check_extension(connection)
-                super()._initialize_table()
-                self._check_dimension(connection)
-                self._make_words(connection)
-            except BaseException:
-                self._table_initialized = False
-                raise
-            finally:
-                if not connection.closed:
-                    connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
-
-    def _check_extension(self, connection: Connection[Any]) -> None:
-        found = connection.execute(statements.EXTENSION).fetchone()
-        version = found[0] if found else "none"
-        if found is None or tuple(map(int, version.split(".")[:2])) < OLDEST_PGVECTOR:
-            raise DocumentStoreError(f"pgvector 0.8 or later is needed in the database, but it has {version}")
-
-    def _check_dimension(self, connection: Connection[Any]) -> None:
-        found = connection.execute(statements.COLUMN_TYPE, (self._name(self.table_name),)).fetchone()
-        wanted = f"{self.vector_type}({self.embedding_dimension})"
-        if found and found[0] != wanted:
-            raise DocumentStoreError(
-                f"{self._where} holds embeddings of type {found[0]}, but {wanted} was asked for: use the model that "
-                "made it, or another table_name"
-            )
-
-    def _make_words(self, connection: Connection[Any]) -> None:
-        """Make the table of words, and fill it if the other one has passages already."""
-        if connection.execute("SELECT to_regclass(%s)", (self._name(self._words_name),)).fetchone()[0]:  # type: ignore[index]
+    def _set_up(self, connection: Connection[Any]) -> None:
+        if self._table_initialized:  # by another thread, meanwhile
             return
-        with connection.transaction():
-            connection.execute(self._sql(statements.MAKE_WORDS))
-            found = connection.execute(self._sql(statements.WITHOUT_WORDS)).fetchall()
-            with connection.cursor().copy(self._sql(statements.COPY_WORDS)) as copy:
-                copy.set_types(("text", *statements.WORDS_TYPES))
-                for key, content in found:
-                    copy.write_row((key, *words_row(key, content)))
-            connection.execute(self._sql(statements.INDEX_WORDS, index=Identifier(f"{self._words_name}_index")))
+        try:
+            with connection.transaction():  # all or nothing
+                lock(connection)  # another process may make the same table at the same time
+                self._initialize_table()
+                check_type(connection, self._tables, f"{self.vector_type}({self.embedding_dimension})")
+                make_words(connection, self._tables)
+        except BaseException:
+            self._table_initialized = False
+            raise
+
+    async def _ensure_db_setup_async(self) -> None:
+        await asyncio.to_thread(self._ensure_db_setup)
+        await super()._ensure_db_setup_async()
+
+    def _execute_sql(
+        self,
+        cursor: Any,  # noqa: ANN401
+        sql_query: SQL | Composed,
+        params: tuple[Any, ...] | None = None,
+        error_msg: str = "",
+    ) -> Cursor[Any]:
+        with self._pool.lent() as connection, one_line(error_msg):
+            found = connection.cursor(row_factory=cursor.factory).execute(sql_query, params or ())
+        cursor.rowcount = found.rowcount
+        return found  # its rows are here, whoever has the connection now
 
     def delete_table(self) -> None:
         """Delete the table, and that of its words."""
-        self._execute_own("DROP TABLE IF EXISTS {words}")
-        super().delete_table()
+        self._change("DROP TABLE IF EXISTS {words}, {table}")
 
     def delete_all_documents(self) -> None:
         """Delete every document; the table stays, and what is known of its model."""
-        self._execute_own("TRUNCATE {table}, {words}")
-
-    def _execute_own(self, statement: str) -> None:
         self._ensure_db_setup()
-        self._execute_sql(self._cursor, self._sql(statement), error_msg=f"{self._where} could not be changed")
+        self._change("TRUNCATE {table}, {words}")
+
+    def _change(self, statement: str) -> None:
+        self._execute_sql(self._cursor, self._tables.sql(statement), error_msg=self._unwritten)
 
     # ---------------------------------------------------------------- writing
 
@@ -171,26 +172,24 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         self._ensure_db_setup()
         if not documents:
             return 0
-        connection = self._connection
-        try:
-            with connection.transaction():
-                self._claim_model(connection, model_of(embeddings))
-                return self._write(connection, distinct(documents, policy), policy)
-        except IntegrityError as error:
-            raise DuplicateDocumentError(f"{self._where}: {' '.join(str(error).split())}") from error
-        except Error as error:
-            raise DocumentStoreError(f"{self._where} could not be written: {' '.join(str(error).split())}") from error
+        with self._pool.lent() as connection, one_line(self._unwritten):
+            try:
+                with connection.transaction():
+                    self._claim_model(connection, model_of(embeddings))
+                    return self._write(connection, distinct(documents, policy), policy)
+            except IntegrityError as error:
+                raise DuplicateDocumentError(f"{self._tables}: {' '.join(str(error).split())}") from error
 
     def _write(self, connection: Connection[Any], documents: list[Document], policy: DuplicatePolicy) -> int:
         columns = SQL(", ").join(map(Identifier, statements.PASSAGE_COLUMNS))
-        connection.execute(self._sql(statements.MAKE_INCOMING, columns=columns))
+        connection.execute(self._tables.sql(statements.MAKE_INCOMING, columns=columns))
         with connection.cursor().copy(statements.COPY_INCOMING) as copy:
             copy.set_types([name.format(vector=self.vector_type) for name in statements.COLUMN_TYPES])
             for row in rows(documents, self.vector_type == "halfvec"):
                 copy.write_row(row)
         conflict = _conflict(policy, statements.PASSAGE_COLUMNS[1:])
-        written = connection.execute(self._sql(statements.WRITE, columns=columns, conflict=conflict)).rowcount
-        connection.execute(self._sql(statements.WRITE_WORDS, conflict=_conflict(policy, ("words", "weights"))))
+        written = connection.execute(self._tables.sql(statements.WRITE, columns=columns, conflict=conflict)).rowcount
+        connection.execute(self._tables.sql(statements.WRITE_WORDS, conflict=_conflict(policy, ("words", "weights"))))
         return written
 
     # ---------------------------------------------------------------- what is known of the table
@@ -198,7 +197,8 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
     def read_info(self) -> dict[str, str]:
         """Read what is kept with the table: the model that made its vectors."""
         self._ensure_db_setup()
-        return self._info(self._connection)
+        with self._pool.lent() as connection, one_line(self._unread):
+            return self._info(connection)
 
     def update_info(self, **values: str) -> None:
         """Add to what is kept with the table.
@@ -206,44 +206,44 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         :param **values: names and texts; those already there are replaced, the others stay.
         """
         self._ensure_db_setup()
-        with self._connection.transaction():
-            self._note(self._connection, values)
+        with self._pool.lent() as connection, one_line(self._unwritten), connection.transaction():
+            self._note(connection, values)
 
     def _info(self, connection: Connection[Any]) -> dict[str, str]:
-        (comment,) = connection.execute(statements.READ_INFO, (self._name(self._words_name),)).fetchone()  # type: ignore[misc]
+        (comment,) = connection.execute(statements.READ_INFO, (self._tables.qualified(self._tables.words),)).fetchone()  # type: ignore[misc]
         return json.loads(comment) if comment else {}
 
     def _note(self, connection: Connection[Any], values: dict[str, str]) -> None:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        lock(connection)
         text = Literal(json.dumps({**self._info(connection), **values}, ensure_ascii=False))
-        connection.execute(self._sql("COMMENT ON TABLE {words} IS {text}", text=text))
+        connection.execute(self._tables.sql("COMMENT ON TABLE {words} IS {text}", text=text))
 
     def _claim_model(self, connection: Connection[Any], model: ModelIdentity | None) -> None:
         info = self._info(connection)
         if model is None or info.get(WEIGHTS_KEY) == model.weights:
             return
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        lock(connection)
         info = self._info(connection)  # another writer may have claimed it meanwhile
-        (empty,) = connection.execute(self._sql("SELECT NOT EXISTS (SELECT FROM {table})")).fetchone()  # type: ignore[misc]
+        (empty,) = connection.execute(self._tables.sql("SELECT NOT EXISTS (SELECT FROM {table})")).fetchone()  # type: ignore[misc]
         if not empty:
-            check_same_model(info, self._where, model)
+            check_same_model(info, str(self._tables), model)
         self._note(connection, {MODEL_KEY: model.name, WEIGHTS_KEY: model.weights})
 
     def existing_ids(self, document_ids: Iterable[str]) -> set[str]:
         """Return which of the ids are stored."""
         self._ensure_db_setup()
-        found = self._connection.execute(self._sql("SELECT id FROM {table} WHERE id = ANY(%s)"), (list(document_ids),))
-        return {key for (key,) in found}
+        statement = self._tables.sql("SELECT id FROM {table} WHERE id = ANY(%s)")
+        return {key for (key,) in self._fetched(statement, (list(document_ids),))}
 
     def iterate_documents(self) -> Iterator[Document]:
-        """Return all documents, with their embeddings, read as they are asked for."""
+        """Return all documents, with their embeddings, in the order of their ids, read as they are asked for."""
         self._ensure_db_setup()
         columns = SQL(", ").join(map(Identifier, statements.PASSAGE_COLUMNS))
-        statement = self._sql("SELECT {columns} FROM {table} ORDER BY id", columns=columns)
-        with self._connection.transaction(), self._connection.cursor("passages", row_factory=dict_row) as cursor:
-            cursor.itersize = READ_ROWS
-            for row in cursor.execute(statement):
-                yield from _from_pg_to_haystack_documents([row])
+        statement = self._tables.sql(statements.PAGE, columns=columns, limit=Literal(READ_ROWS))
+        last = ""
+        while page := self._execute_sql(self._dict_cursor, statement, (last,), self._unread).fetchall():
+            yield from _from_pg_to_haystack_documents(page)
+            last = page[-1]["id"]
 
     # ---------------------------------------------------------------- searching
 
@@ -286,24 +286,25 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         units = unit_vectors(query_embeddings, self.embedding_dimension, names).vectors
         words = [signed(question_words(query)) for query in queries]
         self._ensure_db_setup()
-        check_same_model(self._info(self._connection), self._where, model_of(query_embeddings))
         limit = max(candidates, top_k)
         found = []
-        for unit, asked in zip(units, words, strict=True):
-            near = self._nearest(unit, filters, limit)
-            matching, coverage = self._matching(asked, filters, limit)
-            # By their points, so that equal scores stand in the order that Qdrant Edge gives them.
-            keys = {point_id(key): key for key, _ in (*near, *matching)}
-            hits = settings.fused(_by_point(near), _by_point(matching), coverage)[:top_k]
-            kept = [(keys[p], score) for p, score in hits if score_threshold is None or score >= score_threshold]
-            found.append(self._documents(kept, return_embedding))
+        with self._pool.lent() as connection, one_line(self._unread):
+            check_same_model(self._info(connection), str(self._tables), model_of(query_embeddings))
+            for unit, asked in zip(units, words, strict=True):
+                near = self._nearest(unit, filters, limit)
+                matching, coverage = self._matching(asked, filters, limit)
+                # By their points, so that equal scores stand in the order that Qdrant Edge gives them.
+                keys = {point_id(key): key for key, _ in (*near, *matching)}
+                hits = settings.fused(_by_point(near), _by_point(matching), coverage)[:top_k]
+                kept = [(keys[p], score) for p, score in hits if score_threshold is None or score >= score_threshold]
+                found.append(self._documents(kept, return_embedding))
         return found
 
     def _nearest(self, unit: np.ndarray, filters: dict[str, Any] | None, limit: int) -> Hits:
         where, values = self._where_clause(filters)
         question = Literal(f"[{','.join(map(str, unit.tolist()))}]")
         kind = SQL(self.vector_type)
-        statement = self._sql(
+        statement = self._tables.sql(
             statements.NEAREST,
             question=SQL("{}::{}").format(question, kind),
             where=where,
@@ -318,7 +319,7 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         if not words:
             return [], 0.0
         where, values = self._where_clause(filters)
-        statement = self._sql(statements.MATCHING, where=where, limit=Literal(limit))
+        statement = self._tables.sql(statements.MATCHING, where=where, limit=Literal(limit))
         found = self._fetched(statement, (words, words, *values))
         return [(key, score) for key, score, _ in found], found[0][2] / len(words) if found else 0.0
 
@@ -326,40 +327,27 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         if not filters:
             return SQL(""), ()
         clause, values = _convert_filters_to_where_clause_and_params(filters)
-        return self._sql("AND id IN (SELECT id FROM {table} {clause})", clause=clause), values
+        return self._tables.sql("AND id IN (SELECT id FROM {table} {clause})", clause=clause), values
 
     def _documents(self, hits: Hits, return_embedding: bool) -> list[Document]:
         columns = [name for name in statements.PASSAGE_COLUMNS if return_embedding or name != "embedding"]
         wanted = SQL(", ").join(map(Identifier, columns))
-        statement = self._sql("SELECT {columns} FROM {table} WHERE id = ANY(%s)", columns=wanted)
+        statement = self._tables.sql("SELECT {columns} FROM {table} WHERE id = ANY(%s)", columns=wanted)
         found = self._execute_sql(self._dict_cursor, statement, ([key for key, _ in hits],)).fetchall()
         documents = {document.id: document for document in _from_pg_to_haystack_documents(found)}
         # One that was deleted since it was found is left out.
         return [replace(documents[key], score=score) for key, score in hits if key in documents]
 
     def _fetched(self, statement: Composed, values: tuple[Any, ...]) -> list[Any]:
-        message = f"{self._where} could not be searched"
-        return self._execute_sql(self._cursor, statement, values, message).fetchall()
-
-    # ---------------------------------------------------------------- names
+        return self._execute_sql(self._cursor, statement, values, self._unread).fetchall()
 
     @property
-    def _words_name(self) -> str:
-        return f"{self.table_name}_words"
+    def _unwritten(self) -> str:
+        return f"{self._tables} could not be written"
 
     @property
-    def _where(self) -> str:
-        return f"the table {self.schema_name}.{self.table_name}"
-
-    def _name(self, table: str) -> str:
-        return Identifier(self.schema_name, table).as_string(None)
-
-    def _sql(self, statement: str, **parts: Composed | SQL | Identifier | Literal) -> Composed:
-        names = {
-            "table": Identifier(self.schema_name, self.table_name),
-            "words": Identifier(self.schema_name, self._words_name),
-        }
-        return SQL(statement).format(**names, **parts)
+    def _unread(self) -> str:
+        return f"{self._tables} could not be searched"
 
     # The same, for an event loop:
     write_documents_async = async_twin(write_documents)  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ COLUMN_TYPE = """
 SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'embedding'
 """
 EXTENSION = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+PAGE = "SELECT {columns} FROM {table} WHERE id > %s ORDER BY id LIMIT {limit}"
 READ_INFO = "SELECT obj_description(to_regclass(%s), 'pg_class')"
 
 NEAREST = """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(bloomz_haystack.__file__).parent / "examples"
 QUESTION = "Quand a eu lieu le grand incendie de Londres ?"
-NAMES = {"table_name": "copied", "keyword_index_name": "copied_k", "hnsw_index_name": "copied_h"}
+NAMES: dict[str, Any] = {"table_name": "copied", "keyword_index_name": "copied_k", "hnsw_index_name": "copied_h"}
 
 
 def copied(source: Path, target: Path) -> dict[str, int]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psycopg
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 NUMBERS, PASSAGES, THREADS, SIZE = 8, 60, 32, 3
 VECTORS = np.random.default_rng(0).normal(size=(PASSAGES, NUMBERS)).astype(np.float32).tolist()
-NAMES = {"table_name": "pool", "keyword_index_name": "pool_k", "hnsw_index_name": "pool_h"}
+NAMES: dict[str, Any] = {"table_name": "pool", "keyword_index_name": "pool_k", "hnsw_index_name": "pool_h"}
 
 
 def opened(server: "Postgres") -> int:
@@ -41,7 +41,7 @@ def wait_until(opened_are: int, server: "Postgres") -> None:
         time.sleep(0.01)
 
 
-def small(server: "Postgres", size: int = SIZE, **settings: object) -> BloomzPgvectorDocumentStore:
+def small(server: "Postgres", size: int = SIZE, **settings: Any) -> BloomzPgvectorDocumentStore:  # noqa: ANN401
     address = Secret.from_token(server.address(application_name="pool"))
     return BloomzPgvectorDocumentStore(
         connection_string=address, embedding_dimension=NUMBERS, pool_size=size, **{**NAMES, **settings}
@@ -144,7 +144,7 @@ def answer_in_child(store: BloomzPgvectorDocumentStore) -> None:
 
 
 def test_each_connection_searches_hnsw_as_said(postgres: "Postgres") -> None:
-    names = {"table_name": "ef", "keyword_index_name": "ef_k", "hnsw_index_name": "ef_h"}
+    names: dict[str, Any] = {"table_name": "ef", "keyword_index_name": "ef_k", "hnsw_index_name": "ef_h"}
     store = small(postgres, search_strategy="hnsw", hnsw_ef_search=77, **names)
     store.count_documents()
     with store._pool.lent() as first, ThreadPoolExecutor(1) as thread:
@@ -186,6 +186,8 @@ def test_who_waits_is_let_in_in_turn_and_may_give_up() -> None:
 
 def test_the_size_is_a_setting() -> None:
     store = BloomzPgvectorDocumentStore(connection_string=Secret.from_env_var("PG_CONN_STR"), pool_size=5)
-    assert BloomzPgvectorDocumentStore.from_dict(store.to_dict()).pool_size == 5
+    data = store.to_dict()
+    assert data["init_parameters"]["pool_size"] == 5
+    assert BloomzPgvectorDocumentStore.from_dict(data).to_dict() == data
     with pytest.raises(ValueError, match="pool_size must be > 0, but got 0"):
         BloomzPgvectorDocumentStore(pool_size=0)

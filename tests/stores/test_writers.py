@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 from threading import Timer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.stores.conftest import FillIn, Postgres
 
 pytestmark = pytest.mark.slow
-NAMES = {"table_name": "written", "keyword_index_name": "written_k", "hnsw_index_name": "written_h"}
+NAMES: dict[str, Any] = {"table_name": "written", "keyword_index_name": "written_k", "hnsw_index_name": "written_h"}
 BATCH, NUMBERS = 40, 8
 
 

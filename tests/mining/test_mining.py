@@ -21,10 +21,10 @@ from bloomz_haystack.mining import hard_negatives as mining
 from bloomz_haystack.mining.corpus import passages_of, questions_of
 from bloomz_haystack.mining.hard_negatives import MiningSettings, MiningSummary, mine_negatives
 from bloomz_haystack.mining.text_number import text_number
-from bloomz_haystack.models import pair_scores
 from bloomz_haystack.training.config import Source
 from bloomz_haystack.training.data.rows import parse_row
 from bloomz_haystack.training.data.sources import read_rows
+from haystack_integrations.common.bloomz import pair_scores
 from haystack_integrations.common.bloomz.checkpoint import open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
 from haystack_integrations.common.bloomz.scorer import Scorer, probabilities

@@ -19,11 +19,11 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from bloomz_haystack.answering import Answer, FoundPassage, FoundSentence
+from bloomz_haystack.batch.questions import read_questions
 from bloomz_haystack.cli import answer_table as answers
 from bloomz_haystack.cli import console as drawing
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.cli import output as showing
-from bloomz_haystack.cli.ask import read_questions
 from bloomz_haystack.cli.errors import mend_streams
 from bloomz_haystack.cli.progress import TerminalWatcher
 from bloomz_haystack.files.printable import counted, printable

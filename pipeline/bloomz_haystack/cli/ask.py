@@ -1,12 +1,13 @@
 """`bloomz ask`: reads arguments and questions, calls `Answerer`, prints."""
 
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from bloomz_haystack.batch.answer_file import check_answer_file
+from bloomz_haystack.batch.questions import BatchQuestion, read_batch, read_questions
 from bloomz_haystack.cli.arguments import (
     INTEGER,
     THRESHOLD,
@@ -36,16 +37,29 @@ ASKED_EACH_TIME = ("top_k", "candidates", "threshold")  # what a question may sa
 
 def ask_verb(
     question: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="QUESTION",
             help='In French or in English; "-" reads questions from stdin, one per line.',
             show_default=False,
             parser=text,
         ),
-    ],
+    ] = None,
     store: StoreUnlessPipeline = None,
     pipeline: PipelineOption = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Many questions at once, one per line: text, a JSON string, or {"question", "id", "filters"}; '
+            '"-" reads stdin.',
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --batch: file of answers, .parquet or .jsonl.", show_default=False),
+    ] = None,
     model: ModelOption = None,
     ranker: Annotated[str, typer.Option(help="Ranker: Hub name or folder.")] = AskSettings.ranker,
     candidates: Annotated[
@@ -89,11 +103,17 @@ def ask_verb(
     """Find the passages of a store that answer a question, best first.
 
     In a pipe each passage is one line: rank, score, similarity, source and text, separated by tabs; with "-" the
-    question comes first. With --json each question gives one object on one line.
+    question comes first. With --json each question gives one object on one line. With --batch the answers go to a file,
+    one row per passage, and --json prints what was done.
     """
     with one_line_errors(stopped="nothing was changed"):
         check_source(store, pipeline)
-        if question != FROM_STDIN:
+        asked = _check_batch(batch, out, question) if batch or out else None
+        if asked and prefix_cache:
+            raise ValueError("--prefix-cache is for question after question: --batch reads each passage once by itself")
+        if not asked and question is None:
+            raise ValueError("missing argument 'QUESTION', or '--batch' FILE of questions in its place")
+        if question not in (None, FROM_STDIN):
             check_question(question)
         settings = AskSettings(
             model=model,
@@ -120,10 +140,12 @@ def ask_verb(
         prepare_hub(answerer.model, answerer.ranker)
         clean_up_when_stopped()
         with answerer:
-            if question == FROM_STDIN:
+            if asked:
+                all_answered = _answer_batch(answerer, asked, limits, json)
+            elif question == FROM_STDIN:
                 all_answered = _answer_stdin(answerer, limits, json)
             else:
-                _answer(answerer, question, limits, json)
+                _answer(answerer, question or "", limits, json)
                 all_answered = True
         if store and not json:
             note_tiny(store, answerer.model, answerer.ranker)
@@ -156,42 +178,46 @@ def _answer_stdin(answerer: "Answerer", limits: dict[str, Any], json: bool) -> b
     return all_answered
 
 
-class StdinLine(NamedTuple):
-    """A line that holds a question, or why it does not."""
-
-    number: int
-    text: str = ""
-    problem: str | None = None
+class _Batch(NamedTuple):
+    questions: list[BatchQuestion]
+    problems: list[str]
+    out: Path
 
 
-def read_questions(lines: Iterable[bytes]) -> Iterator[StdinLine]:
-    """Read lines of UTF-8, or of Windows-1252 where they are not UTF-8; blank lines are skipped.
+def _check_batch(batch: Path | None, out: Path | None, question: str | None) -> _Batch:
+    """Read the questions of a batch, and name the lines that hold none, before a model is loaded."""
+    if question is not None:
+        raise ValueError("a question and --batch: give one of the two")
+    if batch is None or out is None:
+        raise ValueError("--batch FILE of questions and --out FILE of answers go together")
+    check_answer_file(out)
+    if batch != Path(FROM_STDIN) and not batch.is_file():
+        raise ValueError(f"no such file of questions: {batch}")
+    if batch.resolve() == out.resolve():
+        raise ValueError(f"--out would overwrite the questions: {out}")
+    lines = sys.stdin.buffer.readlines() if batch == Path(FROM_STDIN) else batch.read_bytes().split(b"\n")
+    questions, broken = read_batch(lines)
+    problems = [f"{batch}:{line.number}: {line.problem}" for line in broken]
+    for problem in problems:
+        say(problem)
+    if not questions:
+        raise ValueError(f'no question in {batch}: give one per line, as text or as {{"question": ...}}')
+    return _Batch(questions, problems, out)
 
-    :param lines: of a binary file.
-    :yields: questions, numbered by their line from 1.
 
-    >>> [line.text for line in read_questions([b"\\xef\\xbb\\xbfO\\xc3\\xb9 ?\\r\\n", b"\\n", b"caf\\xe9\\n"])]
-    ['Où ?', 'café']
-    """
-    for number, line in enumerate(lines, start=1):
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        try:
-            question = _decoded(line).strip()
-        except ValueError as error:
-            yield StdinLine(number, problem=str(error))
-            continue
-        if question:
-            yield StdinLine(number, question)
+def _answer_batch(answerer: "Answerer", batch: _Batch, limits: dict[str, Any], json: bool) -> bool:
+    from bloomz_haystack.batch.answers import answer_batch
+    from bloomz_haystack.cli.output import print_json, print_lines
+    from bloomz_haystack.cli.progress import TerminalWatcher
 
-
-def _decoded(line: bytes) -> str:
-    if b"\0" in line:
-        raise ValueError("not text (it contains a NUL byte): give UTF-8, one question per line")
+    watcher = TerminalWatcher()
+    advanced = watcher.step("questions", len(batch.questions))
     try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        try:
-            return line.decode("cp1252")
-        except UnicodeDecodeError:
-            raise ValueError("not text: neither UTF-8 nor Windows-1252") from None
+        summary = answer_batch(
+            answerer, batch.questions, batch.out, limits=limits, advanced=advanced, skipped=watcher.note
+        )
+    finally:
+        watcher.stop()
+    summary.problems[:0] = batch.problems
+    print_json(summary.as_json()) if json else print_lines(summary.as_lines())
+    return not summary.problems

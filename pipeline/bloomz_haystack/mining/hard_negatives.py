@@ -21,12 +21,12 @@ from bloomz_haystack.mining.corpus import MiningQuestion, PassagePool, passages_
 from bloomz_haystack.mining.folder import MiningFolder
 from bloomz_haystack.mining.search import NearPassage, PassageSearch
 from bloomz_haystack.models.find import ModelNotAvailable, find_model
-from bloomz_haystack.models.pair_scores import score_pairs
 from bloomz_haystack.training.data.rows import SIDE_LANGUAGES, Sides, TextRow
 from bloomz_haystack.training.data.sources import entries, files_of, good_rows
 from bloomz_haystack.training.kinds import is_on_hub
 from haystack_integrations.common.bloomz.checkpoint import close_checkpoint, open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
+from haystack_integrations.common.bloomz.pair_scores import score_pairs
 from haystack_integrations.common.bloomz.scorer import probabilities
 
 BLOCK_QUESTIONS = 1024  # searched, scored and written together

@@ -1,1 +1,1 @@
-"""Which model is meant and where it is: `find` (a name, a folder, the Hub) and `hub_offline`; `pair_scores`."""
+"""Which model is meant and where it is: `find` (a name, a folder, the Hub) and `hub_offline`."""

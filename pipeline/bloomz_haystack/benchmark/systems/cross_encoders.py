@@ -16,7 +16,6 @@ from torch import nn
 from bloomz_haystack.benchmark.systems.checkpoints import TOKENS_A_TEXT, WINDOW_BATCHES, open_baseline, open_bloom
 from bloomz_haystack.benchmark.systems.systems import Ranker
 from bloomz_haystack.models.find import ModelFiles, find_model
-from bloomz_haystack.models.pair_scores import score_pairs
 from haystack_integrations.common.bloomz.checkpoint import (
     Checkpoint,
     Placement,
@@ -24,6 +23,7 @@ from haystack_integrations.common.bloomz.checkpoint import (
     close_checkpoint,
     positive_label,
 )
+from haystack_integrations.common.bloomz.pair_scores import score_pairs
 from haystack_integrations.common.bloomz.scorer import score_prior_of, score_share_of
 
 Pairs = Sequence[tuple[str, str]]  # (passage, question), whatever order the model reads them in

@@ -102,11 +102,22 @@ class BloomzTextEmbedder(BloomzComponent["Encoder"]):
         :returns: `embedding`, a list of H floats; it knows its model, which a store compares with its own.
         :raises TypeError: if `text` is not a string.
         """
-        if not isinstance(text, str):
-            raise TypeError(
-                f"BloomzTextEmbedder expects a string as input, but got {type(text).__name__}. "
-                "In case you want to embed a list of Documents, please use the BloomzDocumentEmbedder."
-            )
+        return {"embedding": self.run_batch([text])["embedding"][0]}
+
+    def run_batch(self, texts: list[str]) -> dict[str, list[list[float]]]:
+        """Embed many texts, computed together.
+
+        :param texts: B questions, usually.
+        :returns: `embedding`, B lists of H floats, in the order of the texts.
+        :raises TypeError: if one of them is not a string.
+        """
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(
+                    f"BloomzTextEmbedder expects a string as input, but got {type(text).__name__}. "
+                    "In case you want to embed a list of Documents, please use the BloomzDocumentEmbedder."
+                )
         encoder = self._warm_engine()
-        vectors = encoder.encode([self.prefix + plain_text(text) + self.suffix], normalize=self.normalize_embeddings)
-        return {"embedding": embedding_of(vectors[0].tolist(), encoder.checkpoint.identity)}
+        whole = [self.prefix + plain_text(text) + self.suffix for text in texts]
+        vectors = encoder.encode(whole, normalize=self.normalize_embeddings).tolist()
+        return {"embedding": [embedding_of(vector, encoder.checkpoint.identity) for vector in vectors]}

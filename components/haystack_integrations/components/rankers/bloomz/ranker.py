@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from haystack import Document, component
@@ -228,36 +228,92 @@ class BloomzRanker(BloomzComponent["Scorer"]):
         :raises ValueError: if `top_k` is not positive, the question is too long and `truncate` is False, or
             `score_prior` is not 0 and a document has no finite score.
         """
-        top_k = self.top_k if top_k is None else top_k
-        scale_score = self.scale_score if scale_score is None else scale_score
-        score_threshold = self.score_threshold if score_threshold is None else score_threshold
-        check_count("top_k", top_k)
         _check_input(query, documents)
-        distinct = best_of_each_id(document for document in documents if has_text(self._context(document)))
+        limits = self._limits(top_k, scale_score, score_threshold)
+        distinct = self._distinct(documents)
         if not distinct:
             return {"documents": []}
-        scores = self._scores(query, distinct, scale_score)
-        order = np.argsort(-scores, kind="stable")
-        ranked = [replace(distinct[i], score=float(scores[i])) for i in order]
-        if score_threshold is not None:
-            ranked = [document for document in ranked if document.score >= score_threshold]
-        if self.merge_copies:
-            ranked = merged_copies(ranked)
-        return {"documents": ranked[:top_k]}
-
-    def _scores(self, query: str, documents: list[Document], scale_score: bool) -> np.ndarray:
-        from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior, with_score_share
-
-        if self.score_prior:
-            _check_scores(documents)  # before the work
-        question = self.query_prefix + plain_text(query) + self.query_suffix
-        contexts = self._contexts(documents)
-        scorer = self._warm_engine()
+        contexts = self._contexts(distinct)
         hidden = not self.progress_bar or len(contexts) <= _LONG
         with tqdm(total=len(contexts), desc="Ranking documents", unit="doc", disable=hidden) as bar:
-            log_odds = scorer.score(question, contexts, progress=bar.update)
+            log_odds = self._warm_engine().score(self._question(query), contexts, progress=bar.update)
+        return {"documents": self._ranked(distinct, contexts, log_odds, limits)}
+
+    def run_batch(
+        self,
+        queries: list[str],
+        documents: list[list[Document]],
+        top_k: int | None = None,
+        scale_score: bool | None = None,
+        score_threshold: float | None = None,
+    ) -> dict[str, list[list[Document]]]:
+        """Rank the documents of many questions; a document that several of them found is computed once.
+
+        Same order as `run`, scores within 1e-5; several times faster. The prefix cache is left alone.
+
+        :param queries: B questions.
+        :param documents: B lists, one for each question.
+        :param top_k: as for `run`, for all the questions.
+        :param scale_score: as for `run`.
+        :param score_threshold: as for `run`.
+        :returns: {"documents": B lists, in the order of the questions}.
+        :raises TypeError: as `run`.
+        :raises ValueError: as `run`, or if there are not as many lists as questions.
+        """
+        from haystack_integrations.common.bloomz.pair_scores import score_pairs
+
+        for query, each in zip(queries, documents, strict=True):
+            _check_input(query, each)
+        limits = self._limits(top_k, scale_score, score_threshold)
+        distinct = [self._distinct(each) for each in documents]
+        contexts = [self._contexts(each) for each in distinct]
+        questions = [self._question(query) for query in queries]
+        pairs = [(context, asked) for asked, each in zip(questions, contexts, strict=True) for context in each]
+        scorer = self._warm_engine()
+        hidden = not self.progress_bar or len(pairs) <= _LONG
+        with tqdm(total=len(pairs), desc="Ranking documents", unit="doc", disable=hidden) as bar:
+            log_odds = score_pairs(
+                scorer.checkpoint, pairs, self.batch_tokens, bar.update, self.max_length, cut_questions=self.truncate
+            )
+        parts = np.split(log_odds, np.cumsum([len(each) for each in contexts])[:-1]) if contexts else []
+        return {"documents": [self._ranked(*part, limits) for part in zip(distinct, contexts, parts, strict=True)]}
+
+    def _limits(self, top_k: int | None, scale_score: bool | None, score_threshold: float | None) -> "_Limits":
+        """Return what `run` was given, else the component's own."""
+        limits = _Limits(
+            self.top_k if top_k is None else top_k,
+            self.scale_score if scale_score is None else scale_score,
+            self.score_threshold if score_threshold is None else score_threshold,
+        )
+        check_count("top_k", limits.top_k)
+        return limits
+
+    def _distinct(self, documents: list[Document]) -> list[Document]:
+        distinct = best_of_each_id(document for document in documents if has_text(self._context(document)))
+        if self.score_prior:
+            _check_scores(distinct)  # before the work
+        return distinct
+
+    def _ranked(
+        self, documents: list[Document], contexts: list[str], log_odds: np.ndarray, limits: "_Limits"
+    ) -> list[Document]:
+        scores = self._scores(documents, contexts, log_odds, limits.scale_score)
+        order = np.argsort(-scores, kind="stable")
+        ranked = [replace(documents[i], score=float(scores[i])) for i in order]
+        if limits.score_threshold is not None:
+            ranked = [document for document in ranked if document.score >= limits.score_threshold]
+        if self.merge_copies:
+            ranked = merged_copies(ranked)
+        return ranked[: limits.top_k]
+
+    def _scores(
+        self, documents: list[Document], contexts: list[str], log_odds: np.ndarray, scale_score: bool
+    ) -> np.ndarray:
+        from haystack_integrations.common.bloomz.scorer import probabilities, with_score_prior, with_score_share
+
+        scorer = self._warm_engine()
         log_odds = with_score_prior(log_odds, *self._prior(documents, scorer))
-        if scorer.score_share:  # copies of a text are no rivals of each other
+        if scorer.score_share and contexts:  # copies of a text are no rivals of each other
             texts, places = np.unique(contexts, return_inverse=True)
             best = np.full(len(texts), -np.inf, dtype=np.float32)
             np.maximum.at(best, places, log_odds)
@@ -271,11 +327,22 @@ class BloomzRanker(BloomzComponent["Scorer"]):
             weight = 0.0
         return np.array([document.score if weight else 0.0 for document in documents]), weight
 
+    def _question(self, query: str) -> str:
+        return self.query_prefix + plain_text(query) + self.query_suffix
+
     def _contexts(self, documents: list[Document]) -> list[str]:
         return [self.document_prefix + self._context(document) + self.document_suffix for document in documents]
 
     def _context(self, document: Document) -> str:
         return passage_text(document, self.meta_fields_to_embed, self.embedding_separator)
+
+
+class _Limits(NamedTuple):
+    """What is given back of the documents of a question."""
+
+    top_k: int
+    scale_score: bool
+    score_threshold: float | None
 
 
 def _check_score_prior(score_prior: float | None) -> None:

@@ -1,7 +1,9 @@
 """Question and documents -> for each document the sentence that answers best: a Haystack component around `Encoder`."""
 
+from collections.abc import Mapping
+from itertools import chain
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from haystack import Document, ExtractedAnswer, component
@@ -107,26 +109,57 @@ class BloomzSentenceReader(BloomzComponent["Encoder"]):
         :raises TypeError: if `query` is not a string or `documents` not a list of Documents.
         :raises ValueError: if `top_k` is not positive.
         """
-        if not isinstance(query, str):
-            raise TypeError(f"BloomzSentenceReader expects a string as query, but got {type(query).__name__}")
-        check_items("documents", documents, Document)
+        return {"answers": self.run_batch([query], [documents], top_k)["answers"][0]}
+
+    def run_batch(
+        self, queries: list[str], documents: list[list[Document]], top_k: int | None = None
+    ) -> dict[str, list[list[ExtractedAnswer]]]:
+        """Find the best sentence of each document of many questions; a sentence is embedded once.
+
+        :param queries: B questions.
+        :param documents: B lists, one for each question.
+        :param top_k: as for `run`.
+        :returns: {"answers": B lists, in the order of the questions}.
+        :raises TypeError: as `run`.
+        :raises ValueError: as `run`, or if there are not as many lists as questions.
+        """
         if top_k is not None:
             check_count("top_k", top_k)
         limit = self.top_k if top_k is None else top_k
-        read = [(document, spans) for document in documents[:limit] if (spans := sentences(document.content or ""))]
-        if not read:
-            return {"answers": []}
-        question = plain_text(query)
-        texts = [[plain_text(document.content[a:b]) for a, b in spans] for document, spans in read]  # type: ignore[index]
-        vectors = self._warm_engine().encode([question, *(text for part in texts for text in part)])
-        answers, first = [], 1
-        for (document, spans), part in zip(read, texts, strict=True):
-            cosines = vectors[first : first + len(part)] @ vectors[0]
-            first += len(part)
-            scores = sentence_scores(question, part, cosines)
-            best = int(np.argmax(scores))
-            answers.append(_answer(query, document, spans[best], float(scores[best])))
-        return {"answers": answers}
+        asked = [_read(query, each, limit) for query, each in zip(queries, documents, strict=True)]
+        texts = dict.fromkeys(text for one in asked for text in (one.question, *chain(*one.texts)) if one.texts)
+        if texts:
+            texts = dict(zip(texts, self._warm_engine().encode(list(texts)), strict=True))
+        return {"answers": [_answers(one, texts) for one in asked]}
+
+
+class _Asked(NamedTuple):
+    """A question and what is read for it: documents, their sentences, the same as text."""
+
+    query: str
+    question: str
+    documents: list[Document]
+    spans: list[list[TextSpan]]
+    texts: list[list[str]]
+
+
+def _read(query: str, documents: list[Document], limit: int | None) -> _Asked:
+    if not isinstance(query, str):
+        raise TypeError(f"BloomzSentenceReader expects a string as query, but got {type(query).__name__}")
+    check_items("documents", documents, Document)
+    read = [(document, spans) for document in documents[:limit] if (spans := sentences(document.content or ""))]
+    texts = [[plain_text(document.content[a:b]) for a, b in spans] for document, spans in read]  # type: ignore[index]
+    return _Asked(query, plain_text(query), [document for document, _ in read], [spans for _, spans in read], texts)
+
+
+def _answers(asked: _Asked, vectors: Mapping[str, Any]) -> list[ExtractedAnswer]:
+    answers = []
+    for document, spans, texts in zip(asked.documents, asked.spans, asked.texts, strict=True):
+        cosines = np.stack([vectors[text] for text in texts]) @ vectors[asked.question]
+        scores = sentence_scores(asked.question, texts, cosines)
+        best = int(np.argmax(scores))
+        answers.append(_answer(asked.query, document, spans[best], float(scores[best])))
+    return answers
 
 
 def _answer(query: str, document: Document, span: TextSpan, score: float) -> ExtractedAnswer:

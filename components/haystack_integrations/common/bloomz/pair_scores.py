@@ -2,7 +2,7 @@
 
 The passage stands first in a pair and attention is causal, so its keys and values serve every question: ten times
 faster where each passage is scored against a dozen questions. Only as many passages are held as fit in memory. Used by
-mining and the benchmark.
+`BloomzRanker.run_batch`, mining and the benchmark. Knows nothing of Haystack.
 """
 
 from collections import defaultdict
@@ -27,6 +27,7 @@ def score_pairs(
     batch_tokens: int,
     progress: Callable[[int], object] | None = None,
     max_length: int | None = None,
+    cut_questions: bool = True,
 ) -> npt.NDArray[np.float32]:
     """Return the log-odds of pairs; the same pairs give the same numbers, whatever was scored before.
 
@@ -35,12 +36,19 @@ def score_pairs(
     :param batch_tokens: tokens computed together.
     :param progress: called with the number of pairs done, after each batch.
     :param max_length: tokens kept of a pair, cut from the passage; None takes the checkpoint's own.
+    :param cut_questions: whether a question too long for the model loses its end; False raises.
     :returns: (B,) float32 log-odds, in the order of the pairs.
-    :raises ValueError: if a question alone fills `max_length`.
+    :raises ValueError: if a question is too long and `cut_questions` is False.
     :raises FloatingPointError: if the model gives a value that is not finite.
     """
     prefixes = PrefixSettings(HELD_BYTES, store_dtype=DTYPE)
-    scorer = Scorer(checkpoint, max_length=max_length, batch_tokens=batch_tokens, prefix_settings=prefixes)
+    scorer = Scorer(
+        checkpoint,
+        max_length=max_length,
+        batch_tokens=batch_tokens,
+        prefix_settings=prefixes,
+        cut_questions=cut_questions,
+    )
     places: dict[str, list[int]] = defaultdict(list)
     for place, (passage, _) in enumerate(pairs):
         places[passage].append(place)

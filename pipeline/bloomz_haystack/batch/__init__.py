@@ -1,0 +1,1 @@
+"""A file of questions -> a file of answers: `questions` reads the one, `answer_file` writes the other."""

@@ -20,7 +20,7 @@ from bloomz_haystack.steps import TimedOutputs, timed_run
 from bloomz_haystack.store_folder import StoreFolder, store_hold
 
 CACHE_COUNTS = ("hits", "misses", "entries", "bytes", "evictions", "budget")  # of the ranker's prefix cache
-BLOCK = 512  # questions answered together: 100 MB with 50 candidates each, most of it their passages
+QUESTION_BLOCK = 512  # questions answered together: 100 MB with 50 candidates each, most of it their passages
 
 
 class FoundSentence(NamedTuple):
@@ -184,9 +184,9 @@ class Answerer:
     ) -> Iterator[Answer]:
         """Find the passages that answer many questions, several times faster than one after the other.
 
-        Questions are taken in blocks of `BLOCK`; in a block each passage is read once, however many questions found it.
-        Same passages in the same order as `ask`, scores within 1e-5; `seconds` are the block's, shared out evenly. A
-        pipeline with other components than a retriever, a ranker, their embedder and their reader asks one by one.
+        Questions are taken in blocks; in a block each passage is read once, however many questions found it. Same
+        passages in the same order as `ask`, scores within 1e-5; `seconds` are the block's, shared out evenly. A pipeline
+        with other components than a retriever, a ranker, their embedder and their reader asks one by one.
 
         :param questions: in French or in English; any number.
         :param filters: as for `ask`, for all the questions.
@@ -201,7 +201,7 @@ class Answerer:
             yield from (self.ask(question, filters=filters, **options) for question in questions)
             return
         remaining = iter(questions)
-        while block := list(islice(remaining, BLOCK)):
+        while block := list(islice(remaining, QUESTION_BLOCK)):
             checked = [self._checked(question, filters, **options) for question in block]
             stored: list[int] = []
             around = {self._roles.retriever: partial(self._searching, stored)} if self._hold else {}

@@ -68,8 +68,8 @@ def assert_alike(answers: list[Answer], expected: list[Answer]) -> None:
     for answer, alone in zip(answers, expected, strict=True):
         for field in ("id", "content", "meta"):
             assert [getattr(p, field) for p in answer.passages] == [getattr(p, field) for p in alone.passages]
-        numbers = [[(p.score, p.similarity) for p in one.passages] for one in (answer, alone)]
-        np.testing.assert_allclose(*numbers, atol=1e-5)
+        numbers, expected_numbers = ([(p.score, p.similarity) for p in one.passages] for one in (answer, alone))
+        np.testing.assert_allclose(numbers, expected_numbers, atol=1e-5)
         marked = [[p.answer and p.answer[:3] for p in one.passages] for one in (answer, alone)]
         assert marked[0] == marked[1]
         assert (answer.threshold, answer.stored, answer.hybrid) == (alone.threshold, alone.stored, alone.hybrid)
@@ -110,14 +110,19 @@ def test_each_passage_of_a_block_is_read_once(
     store: Path, settings: AskSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warmed: list[int] = []
-    warm = PrefixBatches.warm
-    monkeypatch.setattr(PrefixBatches, "warm", lambda self, texts, *_: warmed.append(len(texts)) or warm(self, texts))
+    own = PrefixBatches.warm
+
+    def counted(self: PrefixBatches, texts: Any, *given: Any) -> None:  # noqa: ANN401
+        warmed.append(len(texts))
+        own(self, texts, *given)
+
+    monkeypatch.setattr(PrefixBatches, "warm", counted)
     with Answerer(store, settings) as answerer:
         list(answerer.ask_many(QUESTIONS * 20, candidates=16))
     assert sum(warmed) == 16  # a hundred questions have 1,600 candidates
     assert len(warmed) == 1
     warmed.clear()
-    monkeypatch.setattr("bloomz_haystack.answering.BLOCK", 50)
+    monkeypatch.setattr("bloomz_haystack.answering.QUESTION_BLOCK", 50)
     with Answerer(store, settings) as answerer:
         assert len(list(answerer.ask_many(QUESTIONS * 20, candidates=16))) == 100
     assert warmed == [16, 16]

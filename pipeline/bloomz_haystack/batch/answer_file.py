@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".parquet", ".jsonl")
 ROW_GROUP = 10_000  # rows of a .parquet file that are held before they are written
-Row = dict[str, Any]
+AnswerRow = dict[str, Any]
 
 COLUMNS = {
     "question_id": "string",
@@ -38,7 +38,7 @@ COLUMNS = {
 class RowWriter(Protocol):
     """Takes rows, some at a time."""
 
-    def write(self, rows: list[Row]) -> None:
+    def write(self, rows: list[AnswerRow]) -> None:
         """Add rows to the file."""
 
 
@@ -63,7 +63,7 @@ def check_answer_file(path: Path) -> None:
             ) from None
 
 
-def rows_of(question: BatchQuestion, answer: "Answer") -> list[Row]:
+def rows_of(question: BatchQuestion, answer: "Answer") -> list[AnswerRow]:
     """Return a row for each passage of an answer, best first.
 
     :param question: with its id.
@@ -99,7 +99,7 @@ class _JsonLines:
     def __init__(self, file: Any) -> None:  # noqa: ANN401
         self.file = file
 
-    def write(self, rows: list[Row]) -> None:
+    def write(self, rows: list[AnswerRow]) -> None:
         self.file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -118,9 +118,9 @@ def _parquet(path: Path) -> Iterator[RowWriter]:
 
 class _Parquet:
     def __init__(self, file: Any, schema: Any) -> None:  # noqa: ANN401
-        self.file, self.schema, self.held = file, schema, list[Row]()
+        self.file, self.schema, self.held = file, schema, list[AnswerRow]()
 
-    def write(self, rows: list[Row]) -> None:
+    def write(self, rows: list[AnswerRow]) -> None:
         self.held += ({**row, "meta": json.dumps(row["meta"], ensure_ascii=False)} for row in rows)
         if len(self.held) >= ROW_GROUP:
             self.flush()

@@ -107,12 +107,12 @@ def ask_verb(
     one row per passage, and --json prints what was done.
     """
     with one_line_errors(stopped="nothing was changed"):
+        if question is None and not (batch or out):
+            raise ValueError("missing argument 'QUESTION', or '--batch' FILE of questions in its place")
         check_source(store, pipeline)
         asked = _check_batch(batch, out, question) if batch or out else None
         if asked and prefix_cache:
             raise ValueError("--prefix-cache is for question after question: --batch reads each passage once by itself")
-        if not asked and question is None:
-            raise ValueError("missing argument 'QUESTION', or '--batch' FILE of questions in its place")
         if question not in (None, FROM_STDIN):
             check_question(question)
         settings = AskSettings(

@@ -185,8 +185,8 @@ class Answerer:
         """Find the passages that answer many questions, several times faster than one after the other.
 
         Questions are taken in blocks; in a block each passage is read once, however many questions found it. Same
-        passages in the same order as `ask`, scores within 1e-5; `seconds` are the block's, shared out evenly. A pipeline
-        with other components than a retriever, a ranker, their embedder and their reader asks one by one.
+        passages in the same order as `ask`, scores within 1e-5; `seconds` are those of the block, shared out evenly. A
+        pipeline with other components than a retriever, a ranker, their embedder and their reader asks one by one.
 
         :param questions: in French or in English; any number.
         :param filters: as for `ask`, for all the questions.

@@ -1,5 +1,7 @@
 """`report.html` of ranks made by hand: wrong questions only, worst first, words marked; and the page in a browser."""
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +16,7 @@ from bloomz_haystack.benchmark.report.html import report_page
 from bloomz_haystack.benchmark.report.sheets import table_markdown
 from bloomz_haystack.benchmark.report.table import make_table
 from bloomz_haystack.benchmark.report.worst_questions import errors_of, worst_questions
-from bloomz_haystack.benchmark.run.results_folder import KeptRun, Row, RunFacts
+from bloomz_haystack.benchmark.run.results_folder import ROWS, KeptRun, Row, RunFacts, keep, read_run
 
 TEXTS = [
     "Un adulte dort sept à neuf heures par nuit.",
@@ -118,6 +120,17 @@ def test_no_error_is_said_and_markdown_keeps_full_names() -> None:
     table = make_table(run)
     assert "None is wrong: the right passage stands first for all 5 questions." in report_page(run, table)
     assert "| perfect, in full | 1.0 | 0.0 | 100.0 |" in table_markdown(table)
+
+
+def test_rows_come_back_in_the_order_they_were_finished_in_a_copy_too(tmp_path: Path) -> None:
+    (tmp_path / ROWS).mkdir()
+    for file, value in (("run.json", json.dumps(vars(kept().facts))), ("questions.jsonl", ""), ("passages.jsonl", "")):
+        (tmp_path / file).write_text(value)
+    for name in ("z", "a", "m"):
+        keep(tmp_path, row(name, [1], [0]))
+    for place, name in enumerate(("a", "m", "z")):  # as a clone or a copy may date them
+        os.utime(tmp_path / ROWS / f"{name}.json", (place, place))
+    assert [each.name for each in read_run(tmp_path).rows] == ["z", "a", "m"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ def keep(folder: Path, row: Row) -> None:
     if row.measured:
         _write_lines(place.with_name(place.name + ".jsonl"), _lines(row))
     about = {"name": row.name, "label": row.label, "state": row.state, "seconds": row.seconds, "settings": row.settings}
+    about["finished"] = datetime.now(UTC).isoformat()
     about["unanswerable_score"] = [round(float(score), 6) for score in row.unanswerable_score]
     write_whole(place.with_name(place.name + ".json"), json.dumps(about, ensure_ascii=False, indent=1))
 
@@ -136,7 +138,7 @@ def read_run(folder: Path) -> KeptRun:
     :raises ValueError: if it is not such a folder.
     """
     facts = read_facts(folder)
-    files = sorted((folder / ROWS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    files = sorted((folder / ROWS).glob("*.json"), key=_finished)
     rows = [row for path in files if (row := _read_row(path)) is not None]
     return KeptRun(facts, rows, _read_lines(folder / QUESTIONS), _read_lines(folder / PASSAGES))
 
@@ -166,6 +168,14 @@ def _lines(row: Row) -> Iterable[dict[str, Any]]:
     ):
         line = {"rank": float(fair), "optimistic": int(optimistic), "first": int(first), "score": float(score)}
         yield line if np.isnan(probability) else line | {"gold_probability": float(probability)}
+
+
+def _finished(path: Path) -> str:
+    """When a row was kept; the time of its file is that of the copy, in a clone as well."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["finished"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()  # torn, or of an earlier version
 
 
 def _read_row(path: Path) -> Row | None:

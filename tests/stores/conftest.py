@@ -95,6 +95,17 @@ class Postgres:
                 return
         raise RuntimeError((self.folder / "log").read_text(errors="replace"))
 
+    def start_again(self) -> None:
+        """Start a server whose killed predecessor may still have a process or two."""
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return self.start()
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
     def stop(self, number: int = signal.SIGINT) -> None:
         """Stop the server: at once, its clients told; or by another signal."""
         if self.server is not None:

@@ -1,13 +1,17 @@
 """PostgreSQL in place of Qdrant Edge: the same passages in the same order, and what goes wrong in one line."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psycopg
 import pytest
+from fastapi.testclient import TestClient
 from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.utils import Secret
@@ -19,6 +23,8 @@ import bloomz_haystack
 from bloomz_haystack import Answerer, IndexSettings
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.indexing.index import index_files
+from bloomz_haystack.service.app import create_app
+from bloomz_haystack.service.settings import ServeSettings
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(bloomz_haystack.__file__).parent / "examples"
 QUESTIONS = ["Quand a eu lieu le grand incendie de Londres ?", "How long is a French passport valid?"]
+VERBS = ["index", "ask", "serve"]
+PASSWORD = "mot de passe"  # of the server
 NUMBERS, PASSAGES = 24, 400
 FILTERS: list[dict[str, Any]] = [
     {"field": "meta.language", "operator": "==", "value": "fr"},
@@ -181,9 +189,36 @@ def test_a_file_that_changed_loses_its_old_passages(connected: "Postgres", fill_
     drop(connected, "changed")
 
 
+# ---------------------------------------------------------------- what goes wrong, in one line
+
+
+def one_line(verb: str, fill_in: "FillIn", **store: Any) -> str:  # noqa: ANN401
+    """Run a verb that fails, and return what it says."""
+    pipeline = fill_in(f"{'index' if verb == 'index' else 'ask'}-pgvector.yaml", **store)
+    if verb == "serve":
+        return failure_of_service(pipeline)
+    code, out, err = bloomz(verb, EXAMPLES / "sleep.txt" if verb == "index" else QUESTIONS[0], "--pipeline", pipeline)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert PASSWORD not in err
+    return err
+
+
+def failure_of_service(pipeline: Path) -> str:
+    """Return what ends a service, which `bloomz serve` prints as its last line."""
+    ended = Event()
+    app = create_app(ServeSettings(None, pipeline=pipeline), on_failure=ended.set)
+    with TestClient(app):
+        assert ended.wait(60)
+    said = str(app.state.service.failure)
+    assert "\n" not in said
+    assert PASSWORD not in said
+    return said
+
+
 Wrong = Callable[["Postgres"], str]
 
 
+@pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(
     ("address", "said"),
     [
@@ -194,32 +229,56 @@ Wrong = Callable[["Postgres"], str]
     ids=["password", "down", "database"],
 )
 def test_no_connection_is_one_line(
-    postgres: "Postgres", fill_in: "FillIn", monkeypatch: pytest.MonkeyPatch, address: Wrong, said: str
+    postgres: "Postgres", fill_in: "FillIn", monkeypatch: pytest.MonkeyPatch, address: Wrong, said: str, verb: str
 ) -> None:
     monkeypatch.setenv("PG_CONN_STR", address(postgres))
-    code, out, err = bloomz("ask", QUESTIONS[0], "--pipeline", fill_in("ask-pgvector.yaml"))
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert said in err
-    assert "mot de passe" not in err
+    assert said in one_line(verb, fill_in)
 
 
-def test_no_address_is_one_line(fill_in: "FillIn", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_cannot_connect_ends_with_one_line(
+    postgres: "Postgres", fill_in: "FillIn", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PG_CONN_STR", postgres.address(password="faux"))
+    pipeline = str(fill_in("ask-pgvector.yaml"))
+    command = [sys.executable, "-m", "bloomz_haystack", "serve", "--port", "0", "--pipeline", pipeline]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    *logged, last = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert last.startswith("bloomz: no connection to PostgreSQL (PG_CONN_STR says where)")
+    assert "Traceback" not in ended.stderr
+    assert all(json.loads(line) for line in logged)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_address_is_one_line(fill_in: "FillIn", monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     monkeypatch.delenv("PG_CONN_STR", raising=False)
-    code, out, err = bloomz("ask", QUESTIONS[0], "--pipeline", fill_in("ask-pgvector.yaml"))
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "PG_CONN_STR" in err
+    assert "PG_CONN_STR" in one_line(verb, fill_in)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("version", ["0.7.4", "none"])
+def test_an_old_pgvector_or_none_is_one_line(
+    postgres: "Postgres", fill_in: "FillIn", monkeypatch: pytest.MonkeyPatch, version: str, verb: str
+) -> None:
+    with psycopg.connect(postgres.address(), autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS old")
+        connection.execute("CREATE DATABASE old")
+    monkeypatch.setenv("PG_CONN_STR", postgres.address(dbname="old"))
+    if version != "none":
+        with psycopg.connect(postgres.address(dbname="old"), autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION vector")
+            connection.execute("UPDATE pg_extension SET extversion = %s WHERE extname = 'vector'", (version,))
+    said = one_line(verb, fill_in, create_extension=version != "none")
+    assert f"pgvector 0.8 or later is needed in the database, but it has {version}" in said
 
 
 def test_a_table_of_another_dimension_is_one_line(connected: "Postgres", fill_in: "FillIn") -> None:
     PgvectorDocumentStore(embedding_dimension=8, **names(table_name="eight")).write_documents(
         [Document(content="Huit.", embedding=[0.5] * 8)], DuplicatePolicy.OVERWRITE
     )
-    store = names(table_name="eight")
-    for verb, what, file in (("index", EXAMPLES, "index-pgvector.yaml"), ("ask", QUESTIONS[0], "ask-pgvector.yaml")):
-        code, out, err = bloomz(verb, what, "--pipeline", fill_in(file, **store))
-        assert (code, out, err.count("\n")) == (2, "", 1)
-        assert "8" in err
-        assert "576" in err
+    for verb in VERBS:
+        said = one_line(verb, fill_in, **names(table_name="eight"))
+        assert "the table public.eight holds embeddings of type vector(8), but vector(576) was asked for" in said
     drop(connected, "eight")
 
 
@@ -229,13 +288,28 @@ def test_a_table_of_another_model_is_one_line(connected: "Postgres", fill_in: "F
     assert bloomz("index", tmp_path / "a.txt", "--pipeline", fill_in("index-pgvector.yaml", **store))[0] == 0
     with psycopg.connect(connected.address(), autocommit=True) as connection:
         connection.execute("""COMMENT ON TABLE other_words IS '{"model": "autre", "model_weights": "0"}'""")
-    (tmp_path / "b.txt").write_text("The Eiffel tower.")
-    for verb, what, file in (("index", "b.txt", "index-pgvector.yaml"), ("ask", "Où ?", "ask-pgvector.yaml")):
-        what = str(tmp_path / what) if verb == "index" else what
-        code, out, err = bloomz(verb, what, "--pipeline", fill_in(file, **store))
-        assert (code, out, err.count("\n")) == (2, "", 1)
-        assert "the table public.other were made by the model autre (0)" in err
+    for verb in VERBS:
+        assert "the table public.other were made by the model autre (0)" in one_line(verb, fill_in, **store)
     drop(connected, "other")
+
+
+def test_two_stores_in_one_database_keep_apart(connected: "Postgres", fill_in: "FillIn", tmp_path: Path) -> None:
+    texts = {"fr": "La tour Eiffel est à Paris.", "en": "Big Ben is in London."}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+        pipeline = fill_in("index-pgvector.yaml", **names(table_name=name))
+        assert bloomz("index", tmp_path / f"{name}.txt", "--pipeline", pipeline, "--store", tmp_path / name)[0] == 0
+    for name, text in texts.items():
+        ask = fill_in("ask-pgvector.yaml", **names(table_name=name))
+        found = json.loads(bloomz("ask", "Big Ben, Eiffel ?", "--pipeline", ask, "--json")[1])["documents"]
+        assert [document["content"] for document in found] == [text]
+    # The name of an index that the other table has: one line, and no half-made table.
+    said = one_line("index", fill_in, **{**names(table_name="third"), "keyword_index_name": "fr_k"})
+    assert 'relation "fr_k" already exists' in said
+    with psycopg.connect(connected.address()) as connection:
+        assert connection.execute("SELECT to_regclass('third')").fetchone() == (None,)
+    for name in texts:
+        drop(connected, name)
 
 
 def test_options_that_the_pipeline_says_are_refused(fill_in: "FillIn") -> None:

@@ -16,7 +16,7 @@ from haystack_integrations.document_stores.pgvector import PgvectorDocumentStore
 from haystack_integrations.common.bloomz.identity import ModelIdentity, embedding_of
 from haystack_integrations.components.retrievers.bloomz_pgvector import PgvectorHybridRetriever
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeHybridRetriever
-from haystack_integrations.document_stores.bloomz_pgvector import BloomzPgvectorDocumentStore, tables
+from haystack_integrations.document_stores.bloomz_pgvector import BloomzPgvectorDocumentStore
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 
 if TYPE_CHECKING:
@@ -175,12 +175,6 @@ def test_another_dimension_is_refused(postgres: "Postgres", store: BloomzPgvecto
         table(postgres, "hybrid", embedding_dimension=8).count_documents()
     with pytest.raises(ValueError, match="embedding of 3 numbers, but the store holds embeddings of 16"):
         store.write_documents([Document(content="3", embedding=[1.0] * 3)])
-
-
-def test_an_old_pgvector_is_refused(postgres: "Postgres", monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "OLDEST_PGVECTOR", (9, 0))
-    with pytest.raises(DocumentStoreError, match=r"is needed in the database, but it has 0\.8\.2"):
-        table(postgres, "old").count_documents()
 
 
 def test_threads_do_not_wait_for_each_other(postgres: "Postgres", store: BloomzPgvectorDocumentStore) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any
@@ -46,19 +45,6 @@ def stored(address: str) -> list[tuple[int, ...]]:
         ).fetchall()
 
 
-def start_again(server: "Postgres") -> None:
-    """Start a server whose killed predecessor may still have a process or two."""
-    end = time.monotonic() + 20
-    while True:
-        try:
-            server.start()
-        except RuntimeError:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        else:
-            return
-
-
 def test_two_processes_make_one_table_and_fill_it(postgres: "Postgres", fill_in: "FillIn", tmp_path: Path) -> None:
     texts = {"fr": "La tour, étage {}.", "en": "The tower, floor {}."}
     for language, text in texts.items():
@@ -95,7 +81,7 @@ def test_a_killed_server_keeps_what_it_said_was_written(postgres: "Postgres") ->
     killer.join()
     assert told > 1
     assert "\n" not in said
-    start_again(postgres)
+    postgres.start_again()
     try:
         # The same store object goes on, and a batch is there as a whole or not at all.
         count = store.count_documents()

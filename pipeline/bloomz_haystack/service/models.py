@@ -79,6 +79,7 @@ class Models:
 
     def warm_up(self) -> None:
         """Load the models, and answer a question, so that the first client does not wait."""
+        self.store.count_documents()  # a store that is down, or not ours to read, shows before the models are loaded
         for answerer in self._answerers():
             answerer.warm_up()
         for component in (self.embedder, self.reranker):

@@ -34,8 +34,8 @@ gpu:  ## on a GPU: the tests marked gpu, the speed table, and, given BLOOMZ_DATA
 	@test -z "$(BLOOMZ_DATA)" || PYTHON="$(GPU_PYTHON)" sh pipeline/bloomz_haystack/training/tiny/bundled.sh "$(BLOOMZ_DATA)" runs
 
 check: .venv/installed-test .venv-pydoclint/installed  ## format, lint, types, docstrings
-	$(BIN)/ruff format --check components pipeline tests docs/site
-	$(BIN)/ruff check components pipeline tests docs/site
+	$(BIN)/ruff format --check components pipeline tests docs/site docs/figures
+	$(BIN)/ruff check components pipeline tests docs/site docs/figures
 	$(BIN)/mypy components pipeline tests
 	.venv-pydoclint/bin/pydoclint --config pyproject.toml -q components pipeline
 
@@ -43,8 +43,8 @@ docs: .venv-docs/installed  ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 
 format: .venv/installed-test
-	$(BIN)/ruff check --fix components pipeline tests docs/site
-	$(BIN)/ruff format components pipeline tests docs/site
+	$(BIN)/ruff check --fix components pipeline tests docs/site docs/figures
+	$(BIN)/ruff format components pipeline tests docs/site docs/figures
 
 release-check:  ## build wheel and sdist, look inside, install both ends of the version ranges, ask; writes dist/
 	RELEASE_TAG=$(RELEASE_TAG) $(PYTHON) .ci/release_check.py

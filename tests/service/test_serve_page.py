@@ -1,4 +1,4 @@
-"""docs/serve.md keeps its word: its curl commands and its clients are answered; what it deploys with is sound."""
+"""docs/serve.md, http.md and clients.md keep their word: commands and clients are answered, deployment is sound."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow  # a service of its own, its threads, or hundreds 
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "pipeline/bloomz_haystack/examples"
-PAGE = (ROOT / "docs/serve.md").read_text(encoding="utf-8")
+PAGE = "\n".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("serve.md", "http.md", "clients.md"))
 UNIT = (ROOT / "docs/deploy/bloomz.service").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 HERE = "http://127.0.0.1:8000"

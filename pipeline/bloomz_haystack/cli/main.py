@@ -15,8 +15,10 @@ from bloomz_haystack.cli.arguments import VerboseOption
 from bloomz_haystack.cli.ask import ask_verb
 from bloomz_haystack.cli.benchmark import benchmark
 from bloomz_haystack.cli.copy import copy_verb
+from bloomz_haystack.cli.embed import embed_verb
 from bloomz_haystack.cli.errors import SETTINGS, mend_streams, show_traceback
 from bloomz_haystack.cli.index import index_verb
+from bloomz_haystack.cli.load import load_verb
 from bloomz_haystack.cli.mine import mine
 from bloomz_haystack.cli.serve import serve_verb
 from bloomz_haystack.cli.signals import end_when_stopped, leave_at_once_when_stopped
@@ -30,6 +32,8 @@ app.command("index")(index_verb)
 app.command("ask")(ask_verb)
 app.command("serve")(serve_verb)
 app.command("copy")(copy_verb)
+app.command("embed")(embed_verb)
+app.command("load")(load_verb)
 app.add_typer(train_verbs, name="train")
 app.add_typer(benchmark, name="benchmark")
 app.add_typer(store_verbs, name="store")

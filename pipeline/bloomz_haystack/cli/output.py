@@ -68,13 +68,25 @@ def show_summary(summary: IndexSummary) -> None:
     lines = [
         f"{counted(summary.passages, 'passage')} in {counted(summary.files, 'file')}: {summary.embedded:,} embedded, "
         f"{summary.unchanged:,} unchanged, {summary.removed:,} removed from the store",
-        f"{summary.seconds - summary.loading_seconds:.1f} s, {summary.passages_per_second:,.1f} passages/s"
-        + (f", after {summary.loading_seconds:.1f} s to load the model" if summary.loading_seconds >= 0.05 else ""),
+        speed_line(summary),
         f"model {summary.model}",
         f"store {summary.store}",
     ]
     if summary.nothing_done:
         lines.insert(0, "Nothing was indexed: no text in what was given")
+    print_lines([*lines, *left_aside(summary)])
+
+
+def speed_line(summary: IndexSummary) -> str:
+    """Return how long a run took."""
+    seconds = f"{summary.seconds - summary.loading_seconds:.1f} s, {summary.passages_per_second:,.1f} passages/s"
+    loading = f", after {summary.loading_seconds:.1f} s to load the model"
+    return seconds + loading * (summary.loading_seconds >= 0.05)
+
+
+def left_aside(summary: IndexSummary) -> list[str]:
+    """Return what was not read, a line each."""
+    lines = []
     if kinds := summary.other_kinds:
         each = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         lines.append(f"{counted(sum(kinds.values()), 'file')} of other kinds left aside: {each}")
@@ -85,7 +97,7 @@ def show_summary(summary: IndexSummary) -> None:
         lines.append(
             f"{counted(len(summary.problems), 'problem')} in {counted(files, 'file')}, named above and skipped"
         )
-    print_lines(lines)
+    return lines
 
 
 def summary_as_json(summary: IndexSummary) -> dict[str, object]:

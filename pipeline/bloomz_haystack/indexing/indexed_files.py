@@ -109,6 +109,7 @@ class IndexedFiles:
         """Write what was added."""
         if not self._new:
             return
+        self._list.parent.mkdir(parents=True, exist_ok=True)
         with self._list.open("ab+") as file:
             torn = file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"  # by a kill or a full disk
             file.write(b"\n" * bool(torn) + b"".join(map(_line, self._new)))

@@ -184,7 +184,7 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         columns = SQL(", ").join(map(Identifier, statements.PASSAGE_COLUMNS))
         connection.execute(self._tables.sql(statements.MAKE_INCOMING, columns=columns))
         with connection.cursor().copy(statements.COPY_INCOMING) as copy:
-            copy.set_types([name.format(vector=self.vector_type) for name in statements.COLUMN_TYPES])
+            copy.set_types(statements.COLUMN_TYPES)
             for row in rows(documents, self.vector_type == "halfvec"):
                 copy.write_row(row)
         conflict = _conflict(policy, statements.PASSAGE_COLUMNS[1:])

@@ -1,6 +1,11 @@
-"""Documents -> rows of PostgreSQL, with the words of each for BM25."""
+"""Documents -> rows of PostgreSQL, with the words of each for BM25.
+
+Vectors and arrays are written as the bytes that COPY sends: psycopg's own way through lists, number by number, takes
+three times as long as the rest of a row.
+"""
 
 import json
+import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
@@ -8,7 +13,7 @@ from uuid import UUID
 import numpy as np
 from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
-from pgvector import HalfVector, Vector
+from numpy.typing import ArrayLike
 from psycopg.types.json import Jsonb
 from qdrant_edge import SparseVector
 
@@ -16,6 +21,7 @@ from haystack_integrations.document_stores.qdrant_edge.bm25 import WORDS, docume
 from haystack_integrations.document_stores.qdrant_edge.points import point_id
 
 HALF = 2**31
+INT4, FLOAT4 = 23, 700  # how PostgreSQL numbers the types of an array's elements
 
 
 def distinct(documents: Iterable[Document], policy: DuplicatePolicy) -> list[Document]:
@@ -40,12 +46,11 @@ def rows(documents: Iterable[Document], half: bool) -> Iterator[tuple[Any, ...]]
     :param half: whether vectors have 16 bits a number.
     :yields: the columns, in their order.
     """
-    kind = HalfVector if half else Vector
     for document in documents:
         blob, content = document.blob, document.content
         yield (
             document.id,
-            None if document.embedding is None else kind(document.embedding),
+            None if document.embedding is None else vector_bytes(document.embedding, half),
             None if content is None else content.replace("\0", ""),  # PostgreSQL has no NUL in a text
             blob.data if blob else None,
             Jsonb(blob.meta) if blob and blob.meta else None,
@@ -55,15 +60,37 @@ def rows(documents: Iterable[Document], half: bool) -> Iterator[tuple[Any, ...]]
         )
 
 
-def words_row(key: str, content: str | None) -> tuple[UUID, list[int], list[float]]:
+def words_row(key: str, content: str | None) -> tuple[UUID, bytes, bytes]:
     """Return a document's point, its words and their weights, as PostgreSQL keeps them.
 
     :param key: id of the document.
     :param content: of the document.
-    :returns: the point, and two lists of the same length, which are empty where no word is left.
+    :returns: the point, and the bytes of two arrays of the same length, which are empty where no word is left.
     """
-    point, found = UUID(point_id(key)), document_words(content).get(WORDS)
-    return (point, signed(found), [float(value) for value in found.values]) if found else (point, [], [])
+    found = document_words(content).get(WORDS)
+    words, weights = (signed(found), found.values) if found else ([], [])
+    return UUID(point_id(key)), _array_bytes(words, INT4, ">i4"), _array_bytes(weights, FLOAT4, ">f4")
+
+
+def vector_bytes(values: ArrayLike, half: bool) -> bytes:
+    """Return a vector as pgvector reads it.
+
+    :param values: H numbers.
+    :param half: whether with 16 bits a number.
+    :returns: H, 0 and the numbers.
+    """
+    numbers = np.asarray(values, dtype=">f2" if half else ">f4")
+    return struct.pack(">HH", len(numbers), 0) + numbers.tobytes()
+
+
+def _array_bytes(values: ArrayLike, kind: int, dtype: str) -> bytes:
+    """Return an array of one dimension as PostgreSQL reads it: a header, and each number behind its length."""
+    numbers = np.asarray(values, dtype=dtype)
+    if not len(numbers):
+        return struct.pack(">iii", 0, 0, kind)
+    fields = np.full((len(numbers), 2), numbers.itemsize, dtype=">i4")
+    fields[:, 1] = numbers.view(">i4")
+    return struct.pack(">iiiii", 1, 0, kind, len(numbers), 1) + fields.tobytes()
 
 
 def signed(words: SparseVector) -> list[int]:

@@ -16,10 +16,10 @@ INDEX_WORDS = "CREATE INDEX IF NOT EXISTS {index} ON {words} USING gin (words)"
 WITHOUT_WORDS = "SELECT id, content FROM {table} WHERE NOT EXISTS (SELECT FROM {words} WHERE {words}.id = {table}.id)"
 COPY_WORDS = "COPY {words} (id, point, words, weights) FROM STDIN (FORMAT BINARY)"
 
-WORDS_TYPES = ("uuid", "int4[]", "float4[]")
+WORDS_TYPES = ("uuid", "bytea", "bytea")  # rows.py gives the bytes of arrays and vectors
 
 PASSAGE_COLUMNS = ("id", "embedding", "content", "blob_data", "blob_meta", "blob_mime_type", "meta")
-COLUMN_TYPES = ("text", "{vector}", "text", "bytea", "jsonb", "text", "jsonb", *WORDS_TYPES)
+COLUMN_TYPES = ("text", "bytea", "text", "bytea", "jsonb", "text", "jsonb", *WORDS_TYPES)
 MAKE_INCOMING = """
 CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS
 SELECT {columns}, NULL::uuid AS point, NULL::integer[] AS words, NULL::real[] AS weights FROM {table} WITH NO DATA

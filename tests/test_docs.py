@@ -29,7 +29,7 @@ OWN_DOCUMENTS = (ROOT / "docs/own-documents.md").read_text(encoding="utf-8")
 PYTHON = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", flags=re.MULTILINE | re.DOTALL)
 # What the commands of a page may start with, and what is run here.
 INSTALLS = (["git", "clone"], ["cd", "bloomz-haystack"], ["pip", "install"])
-VERBS = ("index", "ask", "store", "benchmark", "train", "mine")
+VERBS = ("index", "embed", "load", "ask", "store", "benchmark", "train", "mine")
 
 END = "=== end of a command ==="
 IN_ORDER = f"""

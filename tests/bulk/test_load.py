@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from click.testing import Result
 from haystack import Document
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from bloomz_haystack import IndexSettings
 from bloomz_haystack.bulk import load

@@ -50,7 +50,7 @@ def rows(documents: Iterable[Document], half: bool) -> Iterator[tuple[Any, ...]]
         blob, content = document.blob, document.content
         yield (
             document.id,
-            None if document.embedding is None else vector_bytes(document.embedding, half),
+            None if document.embedding is None else pgvector_bytes(document.embedding, half),
             None if content is None else content.replace("\0", ""),  # PostgreSQL has no NUL in a text
             blob.data if blob else None,
             Jsonb(blob.meta) if blob and blob.meta else None,
@@ -72,7 +72,7 @@ def words_row(key: str, content: str | None) -> tuple[UUID, bytes, bytes]:
     return UUID(point_id(key)), _array_bytes(words, INT4, ">i4"), _array_bytes(weights, FLOAT4, ">f4")
 
 
-def vector_bytes(values: ArrayLike, half: bool) -> bytes:
+def pgvector_bytes(values: ArrayLike, half: bool) -> bytes:
     """Return a vector as pgvector reads it.
 
     :param values: H numbers.

@@ -159,3 +159,27 @@ def test_the_commented_lines_of_the_files_work(connected: "Postgres", fill_in: "
         connection.execute("DROP TABLE commented_words, commented")
     assert "USING hnsw (embedding halfvec_cosine_ops) WITH" in index
     assert "m='16'" in index
+
+
+STORAGE = "SELECT attstorage FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'embedding'"
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "in_row"), [("vector", 1024, True), ("vector", 1750, True), ("vector", 1751, False)]
+)
+def test_vectors_are_kept_in_their_rows_where_a_page_has_room(
+    postgres: "Postgres", kind: str, numbers: int, in_row: bool
+) -> None:
+    with opened(postgres, "storage", numbers, vector_type=kind) as store:
+        full = Document(
+            id="i" * 128,  # as long as ids may be
+            content="Où est la tour ? " * 9_000,
+            meta={"title": "T" * 5_000, "numbers": list(range(4_000))},
+            embedding=random_rows(1, numbers, 0)[0].tolist(),
+        )
+        store.write_documents([full])
+        with psycopg.connect(postgres.address()) as connection:
+            assert connection.execute(STORAGE, ("storage",)).fetchone() == ("p" if in_row else "e",)
+        (found,) = store.filter_documents()
+        assert (found.id, found.content, found.meta) == (full.id, full.content, full.meta)
+        assert found.embedding == pytest.approx(full.embedding, abs=1e-6)

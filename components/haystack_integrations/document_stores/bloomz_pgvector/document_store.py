@@ -31,6 +31,8 @@ from haystack_integrations.document_stores.bloomz_pgvector.rows import distinct,
 from haystack_integrations.document_stores.bloomz_pgvector.tables import (
     Tables,
     check_type,
+    is_made,
+    keep_in_row,
     lock,
     make_words,
     prepare_extension,
@@ -117,7 +119,10 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         try:
             with connection.transaction():  # all or nothing
                 lock(connection)  # another process may make the same table at the same time
+                new = self.recreate_table or not is_made(connection, self._tables)
                 self._initialize_table()
+                if new:
+                    keep_in_row(connection, self._tables, self.vector_type, self.embedding_dimension)
                 check_type(connection, self._tables, f"{self.vector_type}({self.embedding_dimension})")
                 make_words(connection, self._tables)
         except BaseException:

@@ -34,6 +34,7 @@ INSERT INTO {words} (id, point, words, weights) SELECT id, point, words, weights
 COLUMN_TYPE = """
 SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'embedding'
 """
+KEEP_IN_ROW = "ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN"
 EXTENSION = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
 PAGE = "SELECT {columns} FROM {table} WHERE id > %s ORDER BY id LIMIT {limit}"
 READ_INFO = "SELECT obj_description(to_regclass(%s), 'pg_class')"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ def test_shape(path: Path) -> None:
         if cell["cell_type"] == "code":
             assert before["cell_type"] == "markdown", f"no text before: {source}"
             assert "def " not in source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_are_kept_without_noise_or_a_path_of_a_machine(path: Path) -> None:
+    outputs = [
+        output for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] for output in cell.get("outputs", [])
+    ]
+    assert outputs
+    assert [output for output in outputs if output.get("name") == "stderr" or output["output_type"] == "error"] == []
+    assert re.findall(r"/(?:tmp|home|root|Users|work)/\S*", json.dumps(outputs)) == []
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := demo-store
 
-.PHONY: demo serve test test-slow check check-avx2 docs gpu format release-check clean
+.PHONY: demo serve test test-slow check check-avx2 docs gpu notebooks format release-check clean
 
 demo: .venv/installed  ## index the example passages, ask in French and in English
 	rm -rf $(DEMO)
@@ -45,6 +45,12 @@ docs: .venv-docs/installed  ## the documentation site, in site/
 format: .venv/installed-test
 	$(BIN)/ruff check --fix components pipeline tests docs/site docs/figures
 	$(BIN)/ruff format components pipeline tests docs/site docs/figures
+
+notebooks: .venv/installed-test  ## run the notebooks again, with the run that the third one reads, and keep their outputs
+	rm -rf notebooks/kept-run
+	cd notebooks && ../$(BIN)/bloomz benchmark quality --corpus squad --query-lang fr --passage-lang en --data small-squad --systems bm25-stemmed,tiny-fr-en-retriever,hybrid-tiny --rerank tiny-fr-en-ranker --candidates 10 --out kept-run
+	rm -r notebooks/kept-run/vectors notebooks/kept-run/report.html
+	$(BIN)/python tests/notebook_outputs.py
 
 release-check:  ## build wheel and sdist, look inside, install both ends of the version ranges, ask; writes dist/
 	RELEASE_TAG=$(RELEASE_TAG) $(PYTHON) .ci/release_check.py

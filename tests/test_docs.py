@@ -8,10 +8,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from bloomz_haystack.cli.main import app
 from bloomz_haystack.training.data.rows import parse_row
 
 ROOT = Path(__file__).parents[1]
@@ -163,6 +166,24 @@ def test_the_readme_is_short_and_begins_with_what_a_newcomer_looks_for() -> None
     top = "\n".join(README.splitlines()[:40])
     for needed in ("| ", "make demo", "make test", "```python", "print("):
         assert needed in top
+
+
+def test_commands_that_are_only_shown_have_the_options_they_name() -> None:
+    shown = [
+        line
+        for page in PAGES
+        for block in re.findall(r"^```(?:bash|sh|text)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("bloomz ")
+    ]
+    assert len(shown) >= 40
+    for line in shown:
+        command: Any = typer.main.get_command(app)
+        words = shlex.split(line, comments=True)[1:]
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

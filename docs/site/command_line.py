@@ -31,8 +31,9 @@ def _verb(command: Any, context: Any) -> Iterator[str]:  # noqa: ANN401
     yield f"## {context.command_path}\n\n{command.help}\n\n| option | |\n|---|---|"
     for parameter in command.get_params(context):
         if record := parameter.get_help_record(context):  # a hidden one has none
-            name, text = (" ".join(part.split()).replace("|", "\\|") for part in record)
+            name, text = (" ".join(part.split()) for part in record)
             if not name.startswith("--help"):
+                text = text.replace("|", "\\|")  # in code it parts no cells
                 yield f"| `{_TYPE.sub(_kind, name)}` | {text} |"
     yield ""
 

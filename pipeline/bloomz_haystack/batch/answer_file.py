@@ -55,12 +55,7 @@ def check_answer_file(path: Path) -> None:
         what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
         raise ValueError(f"{path} {what}: give --out a file in a folder that exists")
     if path.suffix == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise ImportError(
-                '.parquet needs pyarrow: pip install "bloomz-haystack[bulk]", or give --out a .jsonl file'
-            ) from None
+        _arrow()
 
 
 def rows_of(question: BatchQuestion, answer: "Answer") -> list[AnswerRow]:
@@ -105,9 +100,7 @@ class _JsonLines:
 
 @contextmanager
 def _parquet(path: Path) -> Iterator[RowWriter]:
-    import pyarrow
-    from pyarrow import parquet
-
+    pyarrow, parquet = _arrow()
     types = {"string": pyarrow.string(), "int32": pyarrow.int32(), "float64": pyarrow.float64()}
     schema = pyarrow.schema({name: types[kind] for name, kind in COLUMNS.items()})
     with parquet.ParquetWriter(path, schema, compression="zstd") as file:
@@ -126,8 +119,12 @@ class _Parquet:
             self.flush()
 
     def flush(self) -> None:
-        import pyarrow
-
         if self.held:
-            self.file.write_table(pyarrow.Table.from_pylist(self.held, self.schema))
+            self.file.write_table(_arrow()[0].Table.from_pylist(self.held, self.schema))
         self.held = []
+
+
+def _arrow() -> tuple[Any, Any]:
+    from bloomz_haystack.bulk.parts import arrow_modules  # and Haystack, only when it is needed
+
+    return arrow_modules()

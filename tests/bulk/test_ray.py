@@ -3,21 +3,23 @@
 import json
 import os
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from bloomz_haystack.bulk.embed import embed_inputs
 from bloomz_haystack.bulk.ray_encoders import RayEncoders
+from bloomz_haystack.cli import main as cli
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary
 from bloomz_haystack.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from tests.bulk.conftest import Contents
 
-pytestmark = pytest.mark.slow
 MEGABYTES = 2**20
 
 
@@ -73,6 +75,7 @@ class MachineFailure(IndexProgress):
                 self.cluster.remove_node(self.cluster.large, allow_graceful=False)
 
 
+@pytest.mark.slow
 def test_a_cluster_without_a_free_cpu_is_refused(cluster: Any, settings: EmbedSettings) -> None:  # noqa: ANN401
     import ray
 
@@ -89,6 +92,7 @@ def test_a_cluster_without_a_free_cpu_is_refused(cluster: Any, settings: EmbedSe
         ray.shutdown()
 
 
+@pytest.mark.slow
 def test_a_machine_that_dies_costs_nothing_but_time(
     cluster: Any,  # noqa: ANN401
     texts: Path,
@@ -96,8 +100,10 @@ def test_a_machine_that_dies_costs_nothing_but_time(
     settings: EmbedSettings,
     tmp_path: Path,
     contents: "Contents",
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    inputs = [texts, many_rows]
+    monkeypatch.chdir(tmp_path)
+    inputs = [texts.relative_to(tmp_path), many_rows.relative_to(tmp_path)]
     one = embed_inputs(inputs, tmp_path / "one", settings)
     maker = RayEncoders(settings, cluster.address)
     failure = MachineFailure(cluster, maker)
@@ -106,7 +112,7 @@ def test_a_machine_that_dies_costs_nothing_but_time(
     assert 0 < failure.both_since < failure.parts - 5
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
     assert (many.passages, many.parts, many.embedded) == (one.passages, one.parts, one.passages)
-    assert [str(problem) for problem in many.problems] == [f"{many_rows}:51: {one.problems[0].reason}"]
+    assert [str(problem) for problem in many.problems] == [f"many.jsonl:51: {one.problems[0].reason}"]
     # Negative control: another vector is another part.
     changed = many_rows.read_text().replace("floor 0", "floor zero")
     many_rows.write_text(changed)
@@ -114,11 +120,29 @@ def test_a_machine_that_dies_costs_nothing_but_time(
     assert contents(tmp_path / "other") != contents(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_addresses_that_lead_nowhere_are_one_line(settings: EmbedSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for address, said in (
         ("ray://127.0.0.1:10001", "--ray must be local, auto or HOST:PORT, but got ray://127.0.0.1:10001"),
         ("nowhere", "no Ray cluster at nowhere"),
+        (
+            "127.0.0.1:1",
+            r"no Ray cluster at 127.0.0.1:1 \(.*refused.*\): start one with ray start --head, or give local",
+        ),
     ):
         with pytest.raises(ValueError, match=said):
             RayEncoders(settings, address)
+
+
+def test_without_ray_the_command_says_how_to_install_it(
+    many_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delenv("BLOOMZ_DEBUG", raising=False)
+    arguments = ["embed", str(many_rows), "--out", str(tmp_path / "parts"), "--ray", "auto"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == 'bloomz: --ray needs Ray: pip install "bloomz-haystack[ray]"\n'
+    assert not (tmp_path / "parts").exists()

@@ -7,8 +7,11 @@ goes to another one, less the parts that have come; actors are added as long as 
 
 import logging
 import os
+import signal
+import socket
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -31,6 +34,20 @@ class _Starting(NamedTuple):
 
     actor: Any
     placed: Any
+
+
+class EncoderActor(BlockEncoder):
+    """A `BlockEncoder` that reads relative paths as the process that started the run does."""
+
+    def __init__(self, settings: EmbedSettings, folder: str) -> None:
+        """Keep the settings; the model is loaded at its first use.
+
+        :param settings: of the run.
+        :param folder: of that process; on another machine it may be missing.
+        """
+        with suppress(OSError):
+            os.chdir(folder)
+        super().__init__(settings)
 
 
 class RayEncoders:
@@ -115,7 +132,8 @@ class RayEncoders:
 
     def _start_actor(self) -> None:
         needs = {"num_cpus": 1, "num_gpus": 1} if self.gpus else {"num_cpus": 1}
-        actor = self.ray.remote(BlockEncoder).options(**needs, scheduling_strategy="SPREAD").remote(self.settings)
+        actors = self.ray.remote(EncoderActor).options(**needs, scheduling_strategy="SPREAD")
+        actor = actors.remote(self.settings, os.getcwd())
         placed = actor.__ray_ready__.remote()
         self._starting[actor.facts.remote()] = _Starting(actor, placed)
 
@@ -219,12 +237,18 @@ def _connected(address: str, cpus: int | None) -> tuple[Any, bool]:
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == LOCAL:
         options |= {"num_cpus": cpus, "object_store_memory": LOCAL_BYTES, "include_dashboard": False}
+    stopped = signal.getsignal(signal.SIGTERM)
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     try:
+        host, _, port = address.rpartition(":")
+        if host:  # Ray itself would go on trying for minutes, and say so
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address=address, runtime_env={"env_vars": environment}, **options)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(
             f"no Ray cluster at {address} ({reason}): start one with ray start --head, or give local"
         ) from None
+    with suppress(ValueError):  # of another thread than the first
+        signal.signal(signal.SIGTERM, stopped)  # Ray has its own, which would skip what is to be cleaned up
     return ray, True

@@ -1,5 +1,7 @@
 """`bloomz embed`: reads arguments, calls `embed_inputs`, prints."""
 
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +47,14 @@ def embed_verb(
     batch_tokens: Annotated[
         int, typer.Option(help="Tokens per batch; more on a GPU, e.g. 32768.", **INTEGER)
     ] = EmbedSettings.batch_tokens,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help='On a Ray cluster: HOST:PORT, "auto" for the one that runs on this machine, "local" to start one.',
+            show_default=False,
+        ),
+    ] = None,
     verbose: VerboseOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -60,6 +70,7 @@ def embed_verb(
             device=device,
         )
         from bloomz_haystack.bulk.embed import embed_inputs
+        from bloomz_haystack.bulk.ray_encoders import RayEncoders
         from bloomz_haystack.cli.output import IndexBar, print_json
         from bloomz_haystack.files.shard import ALL_BLOCKS
 
@@ -67,7 +78,9 @@ def embed_verb(
         prepare_hub(model)
         bar = IndexBar()
         try:
-            summary = embed_inputs(inputs, out, settings, shard=shard or ALL_BLOCKS, progress=bar)
+            with redirect_stdout(StringIO()) if ray else nullcontext():  # where Ray says what happens to its machines
+                maker = RayEncoders(settings, ray) if ray else None
+                summary = embed_inputs(inputs, out, settings, shard=shard or ALL_BLOCKS, progress=bar, maker=maker)
         finally:
             bar.stop()
         print_json(embedded_as_json(summary)) if json else show_embedded(summary)

@@ -10,6 +10,7 @@ import typer
 
 from bloomz_haystack.cli.arguments import INTEGER, PRECISION, TEXT, WEIGHT, JsonOption
 from bloomz_haystack.cli.benchmark_mteb import mteb_verb
+from bloomz_haystack.cli.benchmark_scale import scale
 from bloomz_haystack.cli.benchmark_sentences import sentences_verb
 from bloomz_haystack.cli.benchmark_serve import serve_benchmark_verb
 from bloomz_haystack.cli.benchmark_speed import MarkdownTable, growth, speed
@@ -191,6 +192,7 @@ benchmark.command("sentences")(sentences_verb)
 benchmark.command("serve")(serve_benchmark_verb)
 benchmark.command()(speed)
 benchmark.command()(growth)
+benchmark.command()(scale)
 
 
 def _given(**values: object) -> dict[str, object]:

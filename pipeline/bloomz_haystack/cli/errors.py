@@ -23,6 +23,7 @@ from bloomz_haystack.files.printable import printable
 NOISY = (
     "bm25s",
     "haystack",
+    "haystack_integrations.document_stores.pgvector",
     "pypdf",
     "transformers",
     "huggingface_hub",

@@ -64,9 +64,9 @@ def blocks_of(page: str) -> list[Block]:
 
 
 def on_terminal(blocks: list[Block], folder: Path) -> list[str]:
-    """Return what each block prints to a terminal of 80 columns."""
+    """Return what each block prints to a terminal of 75 columns."""
     master, slave = pty.openpty()
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TERM": "xterm", "COLUMNS": "80"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TERM": "xterm", "COLUMNS": "75"}
     steps = json.dumps([(block.kind, block.source) for block in blocks])
     with (folder / "stderr.txt").open("w+", encoding="utf-8") as errors:
         command = [sys.executable, "-c", IN_ORDER, steps]

@@ -109,6 +109,16 @@ def test_words_are_rarer_or_not_as_the_table_is_now(postgres: "Postgres") -> Non
     few.close()
 
 
+def test_a_book_is_found_by_its_words_too(postgres: "Postgres") -> None:
+    long = table(postgres, "long")
+    words = [f"mot{n}" for n in range(20_000)]  # more than PostgreSQL keeps weights of
+    long.write_documents([Document(id="book", content=" ".join([*words, "Nîmes Nîmes"])), Document(id="other")])
+    retriever = PgvectorHybridRetriever(long, weights=[0, 1])
+    assert [hit.id for hit in retriever.run("Où est Nîmes ?", [1.0] * NUMBERS)["documents"]] == ["book"]
+    long.delete_table()
+    long.close()
+
+
 def test_a_table_of_pgvector_haystack_gets_its_words(postgres: "Postgres") -> None:
     names: dict[str, Any] = {"table_name": "plain", "keyword_index_name": "plain_k", "hnsw_index_name": "plain_h"}
     plain = PgvectorDocumentStore(

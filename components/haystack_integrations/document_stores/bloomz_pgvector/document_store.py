@@ -325,7 +325,7 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
             return [], 0.0
         where, values = self._where_clause(filters)
         statement = self._tables.sql(statements.MATCHING, where=where, limit=Literal(limit))
-        found = self._fetched(statement, (words, words, *values))
+        found = self._fetched(statement, (words, words, words, *values))
         return [(key, score) for key, score, _ in found], found[0][2] / len(words) if found else 0.0
 
     def _where_clause(self, filters: dict[str, Any] | None) -> tuple[Composed | SQL, tuple[Any, ...]]:

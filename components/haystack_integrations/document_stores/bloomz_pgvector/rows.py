@@ -17,11 +17,13 @@ from numpy.typing import ArrayLike
 from psycopg.types.json import Jsonb
 from qdrant_edge import SparseVector
 
+from haystack_integrations.document_stores.bloomz_pgvector.statements import PLACES
 from haystack_integrations.document_stores.qdrant_edge.bm25 import WORDS, document_words
 from haystack_integrations.document_stores.qdrant_edge.points import point_id
 
 HALF = 2**31
-INT4, FLOAT4 = 23, 700  # how PostgreSQL numbers the types of an array's elements
+INT4 = 23  # how PostgreSQL numbers the type of an array's elements
+MOST_WEIGHTS = 16_000  # in a sparsevec; a book has more words
 
 
 def distinct(documents: Iterable[Document], policy: DuplicatePolicy) -> list[Document]:
@@ -65,11 +67,12 @@ def words_row(key: str, content: str | None) -> tuple[UUID, bytes, bytes]:
 
     :param key: id of the document.
     :param content: of the document.
-    :returns: the point, and the bytes of two arrays of the same length, which are empty where no word is left.
+    :returns: the point, the bytes of an array of words, and those of a sparsevec of their weights; both are empty where
+        no word is left.
     """
     found = document_words(content).get(WORDS)
-    words, weights = (signed(found), found.values) if found else ([], [])
-    return UUID(point_id(key)), _array_bytes(words, INT4, ">i4"), _array_bytes(weights, FLOAT4, ">f4")
+    words = signed(found) if found else []
+    return UUID(point_id(key)), _array_bytes(words), _sparsevec_bytes(words, found.values if found else [])
 
 
 def pgvector_bytes(values: ArrayLike, half: bool) -> bytes:
@@ -83,14 +86,23 @@ def pgvector_bytes(values: ArrayLike, half: bool) -> bytes:
     return struct.pack(">HH", len(numbers), 0) + numbers.tobytes()
 
 
-def _array_bytes(values: ArrayLike, kind: int, dtype: str) -> bytes:
+def _array_bytes(words: list[int]) -> bytes:
     """Return an array of one dimension as PostgreSQL reads it: a header, and each number behind its length."""
-    numbers = np.asarray(values, dtype=dtype)
-    if not len(numbers):
-        return struct.pack(">iii", 0, 0, kind)
-    fields = np.full((len(numbers), 2), numbers.itemsize, dtype=">i4")
-    fields[:, 1] = numbers.view(">i4")
-    return struct.pack(">iiiii", 1, 0, kind, len(numbers), 1) + fields.tobytes()
+    if not words:
+        return struct.pack(">iii", 0, 0, INT4)
+    fields = np.full((len(words), 2), 4, dtype=">i4")
+    fields[:, 1] = words
+    return struct.pack(">iiiii", 1, 0, INT4, len(words), 1) + fields.tobytes()
+
+
+def _sparsevec_bytes(words: list[int], weights: ArrayLike) -> bytes:
+    """Return the weights as pgvector reads a sparsevec: a header, the places in ascending order, the numbers."""
+    places, first = np.unique((np.asarray(words, dtype=np.int64) + HALF) % PLACES, return_index=True)
+    numbers = np.asarray(weights, dtype=">f4")[first]
+    if len(numbers) > MOST_WEIGHTS:
+        heaviest = np.sort(np.argsort(-numbers, kind="stable")[:MOST_WEIGHTS])
+        places, numbers = places[heaviest], numbers[heaviest]
+    return struct.pack(">iii", PLACES, len(numbers), 0) + places.astype(">i4").tobytes() + numbers.tobytes()
 
 
 def signed(words: SparseVector) -> list[int]:

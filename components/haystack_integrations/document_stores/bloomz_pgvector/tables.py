@@ -43,12 +43,16 @@ class Tables:
     def sql(self, statement: str, **parts: Composed | SQL | Identifier | Literal) -> Composed:
         """Fill in a statement.
 
-        :param statement: with `{table}` and `{words}`.
+        :param statement: with `{table}`, `{words}` and `{places}`.
         :param **parts: what else it names.
         :returns: the statement.
         """
-        names = {"table": Identifier(self.schema, self.passages), "words": Identifier(self.schema, self.words)}
-        return SQL(statement).format(**names, **parts)
+        return SQL(statement).format(
+            table=Identifier(self.schema, self.passages),
+            words=Identifier(self.schema, self.words),
+            places=Literal(statements.PLACES),
+            **parts,
+        )
 
 
 def lock(connection: Connection[Any]) -> None:

@@ -18,7 +18,7 @@ from haystack.document_stores.types import DuplicatePolicy, FilterPolicy
 
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeHybridRetriever
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
-from haystack_integrations.document_stores.qdrant_edge import stored
+from haystack_integrations.document_stores.qdrant_edge import search, stored
 from haystack_integrations.document_stores.qdrant_edge.fusion import Fusion, Side, fuse
 from haystack_integrations.document_stores.qdrant_edge.search import search_words
 from haystack_integrations.document_stores.qdrant_edge.points import point_id
@@ -289,6 +289,24 @@ def test_a_side_of_weight_zero_is_left_out(store: QdrantEdgeDocumentStore, queri
     assert [document.id for document in found([1, 0], 20)] == [document.id for document in expected]
     if fusion == "convex":
         assert [document.score for document in found([1, 0], 20)] == [document.score for document in expected]
+
+
+@pytest.mark.parametrize(("side", "weights"), [("search_words", [1, 0]), ("search_vectors", [0, 1])])
+def test_a_side_of_weight_zero_is_not_searched(
+    store: QdrantEdgeDocumentStore,
+    queries: np.ndarray,
+    side: str,
+    weights: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("searched")
+
+    expected = QdrantEdgeHybridRetriever(store, weights=weights).run_batch(QUESTIONS, queries)
+    monkeypatch.setattr(search, side, fail)
+    assert QdrantEdgeHybridRetriever(store, weights=weights).run_batch(QUESTIONS, queries) == expected
+    with pytest.raises(RuntimeError, match="searched"):  # negative control
+        QdrantEdgeHybridRetriever(store).run_batch(QUESTIONS, queries)
 
 
 def test_a_question_without_known_words_goes_by_its_vector(store: QdrantEdgeDocumentStore, queries: np.ndarray) -> None:

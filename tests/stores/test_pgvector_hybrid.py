@@ -94,6 +94,21 @@ def test_hybrid_search_is_that_of_edge(
         assert [(hit.content, hit.meta) for hit in hits] == [(other.content, other.meta) for other in others]
 
 
+@pytest.mark.parametrize(("side", "weights"), [("_matching", [1, 0]), ("_nearest", [0, 1])])
+def test_a_side_of_weight_zero_is_not_searched(
+    store: BloomzPgvectorDocumentStore, side: str, weights: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("searched")
+
+    asked = vectors(len(QUESTIONS), 5)
+    expected = PgvectorHybridRetriever(store, weights=weights).run_batch(QUESTIONS, asked)
+    monkeypatch.setattr(store, side, fail)
+    assert PgvectorHybridRetriever(store, weights=weights).run_batch(QUESTIONS, asked) == expected
+    with pytest.raises(RuntimeError, match="searched"):  # negative control
+        PgvectorHybridRetriever(store).run_batch(QUESTIONS, asked)
+
+
 def test_words_are_rarer_or_not_as_the_table_is_now(postgres: "Postgres") -> None:
     few = table(postgres, "few")
     written = [Document(id=str(n), content=text) for n, text in enumerate(["pont pont", "pont gare", "gare loi"])]

@@ -292,12 +292,13 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         words = [signed(question_words(query)) for query in queries]
         self._ensure_db_setup()
         limit = max(candidates, top_k)
+        by_vectors, by_words = settings.counted
         found = []
         with self._pool.lent() as connection, one_line(self._unread):
             check_same_model(self._info(connection), str(self._tables), model_of(query_embeddings))
             for unit, asked in zip(units, words, strict=True):
-                near = self._nearest(unit, filters, limit)
-                matching, coverage = self._matching(asked, filters, limit)
+                near = self._nearest(unit, filters, limit) if by_vectors else []
+                matching, coverage = self._matching(asked, filters, limit) if by_words else ([], 0.0)
                 # By their points, so that equal scores stand in the order that Qdrant Edge gives them.
                 keys = {point_id(key): key for key, _ in (*near, *matching)}
                 hits = settings.fused(_by_point(near), _by_point(matching), coverage)[:top_k]

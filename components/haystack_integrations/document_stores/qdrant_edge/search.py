@@ -70,6 +70,16 @@ class HybridSettings:
                 f"but got {list(weights)}"
             )
 
+    @property
+    def counted(self) -> tuple[bool, bool]:
+        """Whether vectors count, and whether words do: a side that is left out need not be searched."""
+        of_vectors, of_words = self._weights
+        return of_vectors > 0, of_words > 0
+
+    @property
+    def _weights(self) -> Sequence[float]:
+        return FUSION_WEIGHTS[self.fusion] if self.weights is None else self.weights
+
     def fused(self, near: Hits, matching: Hits, coverage: float) -> Hits:
         """Return the hits of both searches for one question as one list.
 
@@ -78,7 +88,7 @@ class HybridSettings:
         :param coverage: the share of the question's words that the best match by words holds.
         :returns: fused hits, best first.
         """
-        of_vectors, of_words = FUSION_WEIGHTS[self.fusion] if self.weights is None else self.weights
+        of_vectors, of_words = self._weights
         trust = coverage if self.weigh_by_coverage else 1.0
         sides = [Side(near, of_vectors, "cosine"), Side(matching, of_words, "bm25", trust)]
         return fuse(sides, self.fusion, self.rank_constant)
@@ -145,10 +155,14 @@ def search_hybrid(
     :returns: B lists, best first.
     """
     limit = max(settings.candidates, top_k)
+    by_vectors, by_words = settings.counted
 
     def fused(edge: EdgeShard, batch: slice) -> list[Hits]:
-        near = search_vectors(edge, units[batch], where, limit)
-        matching, coverage = search_words(edge, words[batch], where, limit)
+        asked = words[batch]
+        near = search_vectors(edge, units[batch], where, limit) if by_vectors else [[]] * len(asked)
+        matching, coverage = (
+            search_words(edge, asked, where, limit) if by_words else ([[]] * len(asked), [0.0] * len(asked))
+        )
         return [settings.fused(*found)[:top_k] for found in zip(near, matching, coverage, strict=True)]
 
     return _documents(shard, len(units), fused, score_threshold, return_embedding)

@@ -241,7 +241,7 @@ def test_a_service_that_cannot_connect_ends_with_one_line(
     monkeypatch.setenv("PG_CONN_STR", postgres.address(password="faux"))
     pipeline = str(fill_in("ask-pgvector.yaml"))
     command = [sys.executable, "-m", "bloomz_haystack", "serve", "--port", "0", "--pipeline", pipeline]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=180)
     *logged, last = ended.stderr.splitlines()
     assert (ended.returncode, ended.stdout) == (2, "")
     assert last.startswith("bloomz: no connection to PostgreSQL (PG_CONN_STR says where)")

@@ -249,7 +249,8 @@ class BloomzRanker(BloomzComponent["Scorer"]):
     ) -> dict[str, list[list[Document]]]:
         """Rank the documents of many questions; a document that several of them found is computed once.
 
-        Same order as `run`, scores within 1e-5; several times faster. The prefix cache is left alone.
+        Same order as `run`, scores within 1e-5; several times faster, with up to 2 GB of memory for what documents
+        gave (`pair_scores.HELD_BYTES`). The prefix cache is left alone.
 
         :param queries: B questions.
         :param documents: B lists, one for each question.

@@ -1,7 +1,11 @@
 """Bulk embedding: shards together are one run bit for bit, a run goes on where it stopped, what is odd is named."""
 
+import json
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +22,8 @@ from bloomz_haystack.files.shard import Shard
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary, index_files
 from bloomz_haystack.settings import EmbedSettings
 from bloomz_haystack.store_folder import StoreFolder
+
+FRENCH = "La tour Eiffel se trouve à Paris, au bord de la Seine."
 
 if TYPE_CHECKING:
     from tests.bulk.conftest import Contents
@@ -196,3 +202,37 @@ def test_without_pyarrow_it_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r'pip install "bloomz-haystack\[bulk\]"'):
         embed_inputs([rows], tmp_path / "parts", settings)
+
+
+@pytest.mark.slow
+def test_what_kill_9_leaves_is_gone_on_with(
+    rows: Path, settings: EmbedSettings, tmp_path: Path, contents: "Contents"
+) -> None:
+    """Killed in the middle; then the same bytes as a run that nobody stopped."""
+    rows.write_text("".join(f'{{"content": "passage numéro {number} {FRENCH}"}}\n' for number in range(400)))
+    embed_inputs([rows], tmp_path / "whole", settings)
+    out = tmp_path / "killed"
+    command = [
+        sys.executable,
+        "-m",
+        "bloomz_haystack",
+        "embed",
+        str(rows),
+        "--out",
+        str(out),
+        "--model",
+        settings.model,
+    ]
+    command += ["--part-passages", "4", "--passage-words", "12", "--json"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while run.poll() is None and len(list(out.glob("*.parquet"))) < 5:
+        time.sleep(0.002)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    assert not (out / "parts.json").exists()
+    there = len(list(out.glob("*.parquet")))
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    summary = json.loads(result.stdout)
+    assert (summary["passages"], summary["unchanged"]) == (400, 4 * there)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert (out / "parts.json").read_bytes() == (tmp_path / "whole/parts.json").read_bytes()

@@ -17,6 +17,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack_integrations.document_stores.pgvector import PgvectorDocumentStore
 from haystack_integrations.document_stores.pgvector.converters import _from_pg_to_haystack_documents
 from haystack_integrations.document_stores.pgvector.filters import _convert_filters_to_where_clause_and_params
+from numpy.typing import NDArray
 from pgvector.psycopg import register_vector
 from psycopg import Connection, Cursor, IntegrityError
 from psycopg.rows import dict_row, tuple_row
@@ -27,7 +28,7 @@ from haystack_integrations.common.bloomz.forking import ForkSafeLock
 from haystack_integrations.common.bloomz.identity import ModelIdentity
 from haystack_integrations.document_stores.bloomz_pgvector import statements
 from haystack_integrations.document_stores.bloomz_pgvector.connections import Pool, Rows, one_line
-from haystack_integrations.document_stores.bloomz_pgvector.rows import distinct, rows, signed
+from haystack_integrations.document_stores.bloomz_pgvector.rows import Bearer, distinct, rows, signed
 from haystack_integrations.document_stores.bloomz_pgvector.tables import (
     Tables,
     check_type,
@@ -48,6 +49,7 @@ from haystack_integrations.document_stores.qdrant_edge.search import (
     HybridSettings,
     check_threshold,
 )
+from haystack_integrations.document_stores.qdrant_edge.writing import check_shape
 
 POOL_SIZE = 8  # on two cores 32 threads get 36 answers a second by 8 connections, and by 32; 7 by one
 READ_ROWS = 500  # in memory at a time, where all are read
@@ -170,27 +172,53 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         :raises DuplicateDocumentError: under FAIL and NONE.
         """
         check_items("documents", documents, Document, error=ValueError)
-        policy = DuplicatePolicy.FAIL if policy == DuplicatePolicy.NONE else policy
         embeddings = [document.embedding for document in documents if document.embedding is not None]
         names = [f"document {document.id!r:.80}" for document in documents if document.embedding is not None]
         unit_vectors(embeddings, self.embedding_dimension, names)  # checks them
+        bearers = [(document, document.embedding) for document in documents]
+        return self._write_bearers(bearers, policy, model_of(embeddings))
+
+    def write_embeddings(
+        self,
+        documents: list[Document],
+        embeddings: NDArray[np.floating[Any]],
+        policy: DuplicatePolicy = DuplicatePolicy.NONE,
+        *,
+        model: ModelIdentity | None = None,
+    ) -> int:
+        """Write documents with their vectors from an array: the bulk path, as `QdrantEdgeDocumentStore` has it.
+
+        :param documents: B documents; their own `embedding` is not looked at.
+        :param embeddings: (B, H) array of floats.
+        :param policy: as for `write_documents`.
+        :param model: which made the vectors; None: not known.
+        :returns: how many documents were written.
+        :raises ValueError: if the array has another shape; else errors are those of `write_documents`.
+        """
+        check_items("documents", documents, Document, error=ValueError)
+        check_shape(embeddings, len(documents), self.embedding_dimension)
+        unit_vectors(embeddings, self.embedding_dimension, [f"document {document.id!r:.80}" for document in documents])
+        return self._write_bearers(list(zip(documents, embeddings, strict=True)), policy, model)
+
+    def _write_bearers(self, bearers: Sequence[Bearer], policy: DuplicatePolicy, model: ModelIdentity | None) -> int:
+        policy = DuplicatePolicy.FAIL if policy == DuplicatePolicy.NONE else policy
         self._ensure_db_setup()
-        if not documents:
+        if not bearers:
             return 0
         with self._pool.lent() as connection, one_line(self._unwritten):
             try:
                 with connection.transaction():
-                    self._claim_model(connection, model_of(embeddings))
-                    return self._write(connection, distinct(documents, policy), policy)
+                    self._claim_model(connection, model)
+                    return self._write(connection, distinct(bearers, policy), policy)
             except IntegrityError as error:
                 raise DuplicateDocumentError(f"{self._tables}: {' '.join(str(error).split())}") from error
 
-    def _write(self, connection: Connection[Any], documents: list[Document], policy: DuplicatePolicy) -> int:
+    def _write(self, connection: Connection[Any], bearers: list[Bearer], policy: DuplicatePolicy) -> int:
         columns = SQL(", ").join(map(Identifier, statements.PASSAGE_COLUMNS))
         connection.execute(self._tables.sql(statements.MAKE_INCOMING, columns=columns))
         with connection.cursor().copy(statements.COPY_INCOMING) as copy:
             copy.set_types(statements.COLUMN_TYPES)
-            for row in rows(documents, self.vector_type == "halfvec"):
+            for row in rows(bearers, self.vector_type == "halfvec"):
                 copy.write_row(row)
         conflict = _conflict(policy, statements.PASSAGE_COLUMNS[1:])
         written = connection.execute(self._tables.sql(statements.WRITE, columns=columns, conflict=conflict)).rowcount

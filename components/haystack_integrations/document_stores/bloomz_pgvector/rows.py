@@ -6,7 +6,7 @@ three times as long as the rest of a row.
 
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -26,33 +26,35 @@ INT4 = 23  # how PostgreSQL numbers the type of an array's elements
 MOST_WEIGHTS = 16_000  # in a sparsevec; a book has more words
 
 
-def distinct(documents: Iterable[Document], policy: DuplicatePolicy) -> list[Document]:
+Bearer = tuple[Document, ArrayLike | None]  # a document, and its vector; its own `embedding` is not looked at
+
+
+def distinct(bearers: Sequence[Bearer], policy: DuplicatePolicy) -> list[Bearer]:
     """Return each document once.
 
-    :param documents: of one call.
+    :param bearers: documents of one call, with their vectors.
     :param policy: SKIP keeps the first of an id, OVERWRITE the last; else all are kept, for PostgreSQL to refuse.
     :returns: the documents.
     """
-    documents = list(documents)
     if policy == DuplicatePolicy.SKIP:
-        return list({document.id: document for document in reversed(documents)}.values())
+        return list({bearer[0].id: bearer for bearer in reversed(bearers)}.values())
     if policy == DuplicatePolicy.OVERWRITE:
-        return list({document.id: document for document in documents}.values())
-    return documents
+        return list({bearer[0].id: bearer for bearer in bearers}.values())
+    return list(bearers)
 
 
-def rows(documents: Iterable[Document], half: bool) -> Iterator[tuple[Any, ...]]:
+def rows(bearers: Iterable[Bearer], half: bool) -> Iterator[tuple[Any, ...]]:
     """Write documents as rows of the table `incoming`.
 
-    :param documents: any.
+    :param bearers: any documents, with their vectors.
     :param half: whether vectors have 16 bits a number.
     :yields: the columns, in their order.
     """
-    for document in documents:
+    for document, vector in bearers:
         blob, content = document.blob, document.content
         yield (
             document.id,
-            None if document.embedding is None else pgvector_bytes(document.embedding, half),
+            None if vector is None else pgvector_bytes(vector, half),
             None if content is None else content.replace("\0", ""),  # PostgreSQL has no NUL in a text
             blob.data if blob else None,
             Jsonb(blob.meta) if blob and blob.meta else None,

@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from bloomz_haystack.bulk.embed import embed_inputs
+from bloomz_haystack.files.shard import Shard
+from bloomz_haystack.settings import EmbedSettings
 
 FRENCH = "La tour Eiffel se trouve à Paris, au bord de la Seine. Elle fut construite en 1889. "
 ENGLISH = "The Eiffel tower stands in Paris, on the banks of the Seine. It was built in 1889. "
@@ -29,11 +34,16 @@ def texts(tmp_path: Path) -> Path:
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """Twenty passages, one a line, half of them with ids."""
+    return write_rows(tmp_path)
+
+
+def write_rows(folder: Path) -> Path:
+    """Write the passages of `rows`."""
     lines: list[dict[str, Any]] = []
     for number in range(20):
         text = f"{number} {FRENCH if number % 2 else ENGLISH}"
         lines.append({"content": text, "meta": {"page": number}} | ({"id": f"p{number}"} if number < 10 else {}))
-    path = tmp_path / "passages.jsonl"
+    path = folder / "passages.jsonl"
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return path
 
@@ -49,6 +59,17 @@ def table(tmp_path: Path, rows: Path) -> Path:
     }
     pq.write_table(pa.table(columns), tmp_path / "passages.parquet", row_group_size=8)
     return tmp_path / "passages.parquet"
+
+
+@pytest.fixture(scope="session")
+def three_shards(tmp_path_factory: pytest.TempPathFactory, tiny_bloom: Path) -> Path:
+    """A folder with the passages of `rows`, their `parts` by three shards, and the parts of `another` run of them."""
+    folder = tmp_path_factory.mktemp("shards")
+    settings = EmbedSettings(str(tiny_bloom), passage_words=12, part_passages=4)
+    for place in range(3):
+        embed_inputs([write_rows(folder)], folder / "parts", settings, shard=Shard(place, 3))
+    embed_inputs([folder / "passages.jsonl"], folder / "another", replace(settings, batch_tokens=64))
+    return folder
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from typer.testing import CliRunner
 
 import bloomz_haystack
@@ -26,10 +27,14 @@ QUESTIONS = ("Quand a eu lieu le grand incendie de Londres ?", "How long is a Fr
 
 def rows_of(connection: psycopg.Connection[Any], table: str) -> list[tuple[Any, ...]]:
     """Return all that is kept of each passage but its vector, then the model."""
-    columns = "p.id, content, meta, blob_data, point, words, weights, vector_dims(embedding)"
-    found = connection.execute(f"SELECT {columns} FROM {table} p JOIN {table}_words w ON w.id = p.id ORDER BY p.id")  # type: ignore[call-overload]
-    (info,) = connection.execute(f"SELECT obj_description('{table}_words'::regclass)").fetchone()  # type: ignore[call-overload]
-    return [*found.fetchall(), json.loads(info)]
+    columns = "id, content, meta, blob_data, point, words, weights::text, vector_dims(embedding)"
+    names = {"columns": SQL(columns), "table": Identifier(table), "words": Identifier(f"{table}_words")}
+    found = connection.execute(
+        SQL("SELECT {columns} FROM {table} p JOIN {words} w USING (id) ORDER BY 1").format(**names)
+    )
+    info = connection.execute("SELECT obj_description(to_regclass(%s))", (f"{table}_words",)).fetchone()
+    assert info is not None
+    return [*found.fetchall(), json.loads(info[0])]
 
 
 def largest_difference(connection: psycopg.Connection[Any]) -> float:

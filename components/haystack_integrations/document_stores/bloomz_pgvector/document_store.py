@@ -36,6 +36,7 @@ from haystack_integrations.document_stores.bloomz_pgvector.tables import (
     keep_in_row,
     lock,
     make_words,
+    on_conflict,
     prepare_extension,
 )
 from haystack_integrations.document_stores.qdrant_edge.async_twin import async_twin
@@ -220,9 +221,9 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
             copy.set_types(statements.COLUMN_TYPES)
             for row in rows(bearers, self.vector_type == "halfvec"):
                 copy.write_row(row)
-        conflict = _conflict(policy, statements.PASSAGE_COLUMNS[1:])
+        conflict = on_conflict(policy, statements.PASSAGE_COLUMNS[1:])
         written = connection.execute(self._tables.sql(statements.WRITE, columns=columns, conflict=conflict)).rowcount
-        connection.execute(self._tables.sql(statements.WRITE_WORDS, conflict=_conflict(policy, ("words", "weights"))))
+        connection.execute(self._tables.sql(statements.WRITE_WORDS, conflict=on_conflict(policy, ("words", "weights"))))
         return written
 
     # ---------------------------------------------------------------- what is known of the table
@@ -392,10 +393,3 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
 
 def _by_point(hits: Hits) -> Hits:
     return sorted(((point_id(key), score) for key, score in hits), key=lambda hit: (-hit[1], hit[0]))
-
-
-def _conflict(policy: DuplicatePolicy, columns: Iterable[str]) -> SQL | Composed:
-    if policy == DuplicatePolicy.OVERWRITE:
-        set_ = SQL(", ").join(SQL("{0} = EXCLUDED.{0}").format(Identifier(column)) for column in columns)
-        return SQL("ON CONFLICT (id) DO UPDATE SET {}").format(set_)
-    return SQL("ON CONFLICT DO NOTHING") if policy == DuplicatePolicy.SKIP else SQL("")

@@ -1,9 +1,11 @@
-"""The two tables of a store, by name: that of pgvector-haystack, and that of the words beside it; made and checked."""
+"""The two tables of a store, by name: that of pgvector-haystack, and that of the words; made, checked, written to."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from haystack.document_stores.errors import DocumentStoreError
+from haystack.document_stores.types import DuplicatePolicy
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
@@ -138,3 +140,16 @@ def make_words(connection: Connection[Any], tables: Tables) -> None:
         for key, content in found:
             copy.write_row((key, *words_row(key, content)))
     connection.execute(tables.sql(statements.INDEX_WORDS, index=Identifier(f"{tables.words}_index")))
+
+
+def on_conflict(policy: DuplicatePolicy, columns: Iterable[str]) -> SQL | Composed:
+    """Return what an INSERT does about ids that are there.
+
+    :param policy: OVERWRITE, SKIP, or else PostgreSQL's error.
+    :param columns: that are overwritten.
+    :returns: the clause.
+    """
+    if policy == DuplicatePolicy.OVERWRITE:
+        set_ = SQL(", ").join(SQL("{0} = EXCLUDED.{0}").format(Identifier(column)) for column in columns)
+        return SQL("ON CONFLICT (id) DO UPDATE SET {}").format(set_)
+    return SQL("ON CONFLICT DO NOTHING") if policy == DuplicatePolicy.SKIP else SQL("")

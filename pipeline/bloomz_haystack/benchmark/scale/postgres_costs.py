@@ -102,7 +102,8 @@ class _Table:
             begun = self._time()
             write_all(store, self.passages, self.step(f"{name}: write", len(self.passages.texts)))
             self.written = self._time().since(begun)
-            self.beside.execute(SQL("VACUUM ANALYZE {}").format(Identifier(self.name)))
+            both = (Identifier(self.name), Identifier(f"{self.name}_words"))
+            self.beside.execute(SQL("VACUUM ANALYZE {}, {}").format(*both))
             return self._asked(name, store, self.written)
         finally:
             store.close()

@@ -38,6 +38,7 @@ from haystack_integrations.common.bloomz.int8_kernels import (
     input_levels,
     usable_levels,
 )
+from haystack_integrations.common.bloomz.int8_rows import fused_whole_numbers, plain_whole_numbers, whole_numbers
 from haystack_integrations.common.bloomz.linear import linear_add, linear_gelu, prepare_linear
 from haystack_integrations.common.bloomz.scorer import Scorer
 from haystack_integrations.components.embedders.bloomz import BloomzDocumentEmbedder, BloomzTextEmbedder
@@ -78,10 +79,32 @@ def test_the_product_is_that_of_rounded_numbers(rows: int) -> None:
     allowed = (1e-5 + steps * plain.weight.abs().max()).expand_as(expected)
     assert ((quantised(states) - expected).abs() <= allowed).all()
     assert (quantised(states) - expected).abs().median() < 1e-5
-    torch.testing.assert_close(linear_gelu(quantised, states), F.gelu(quantised(states), approximate="tanh"))
+    gelu, bloom = linear_gelu(quantised, states), F.gelu(quantised(states), approximate="tanh")
+    torch.testing.assert_close(gelu, bloom, atol=5e-4, rtol=0)
     torch.testing.assert_close(linear_add(quantised, states, residual), quantised(states) + residual)
     plain.weight.data[0] *= 1.5
     assert not ((Int8Linear(plain)(states) - expected).abs() <= allowed).all(), "a wrong weight must show"
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (9, 1024), (3, 3, 40)])
+def test_one_pass_over_the_rows_rounds_as_the_plain_way(shape: tuple[int, ...]) -> None:
+    seed = torch.Generator().manual_seed(0)
+    rows = torch.randn(shape, generator=seed) * torch.logspace(-3, 3, shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    rows[0] = 7.0 if shape[0] > 1 else rows[0]  # no range at all
+    fused, plain = fused_whole_numbers(rows), plain_whole_numbers(rows, 255)
+    assert fused.whole.dtype == torch.uint8
+    torch.testing.assert_close(fused.lowest, plain.lowest, atol=0, rtol=0)
+    ranged = plain.steps > 1e-20
+    torch.testing.assert_close(fused.steps[ranged], plain.steps[ranged], atol=0, rtol=1e-6)
+    apart = (fused.whole.float() - plain.whole).abs()
+    halfway = ((((rows - plain.lowest) / plain.steps) % 1) - 0.5).abs() < 1e-3
+    assert apart.max() <= 1
+    assert (apart[~halfway] == 0).all()
+    assert (halfway & (apart == 1)).float().mean() < 2e-3
+    for way in (fused, plain, whole_numbers(rows)):
+        assert ((way.rounded() - rows).abs() <= 0.501 * way.steps + 1e-5 * rows.abs()).all()
+        wrong = way._replace(lowest=way.lowest + 2 * way.steps + 1e-3)
+        assert not ((wrong.rounded() - rows).abs() <= 0.501 * way.steps + 1e-5 * rows.abs()).all(), "must show"
 
 
 def test_fine_inputs_leave_the_error_of_the_weights_only() -> None:

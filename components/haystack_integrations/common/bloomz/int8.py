@@ -4,7 +4,6 @@ Enters: plain layers of a loaded checkpoint, of any float dtype. Leaves: modules
 itself is that of a kernel of `int8_kernels`.
 """
 
-import math
 from copy import copy
 from typing import Literal, get_args
 
@@ -12,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from haystack_integrations.common.bloomz.int8_kernels import KERNELS, KernelChoice, input_levels, usable_levels
+from haystack_integrations.common.bloomz.int8_kernels import KERNELS, KernelChoice, usable_levels
+from haystack_integrations.common.bloomz.int8_rows import TINY, whole_numbers
 
 Precision = Literal["int8"]
 
-TINY = 1e-30  # a row of zeros needs a scale too
-GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
 TABLE_ROWS = 8192  # of the table, quantised at once
 
 
@@ -78,7 +76,8 @@ class Int8Linear(nn.Module):
         """Quantise and pack the weight.
 
         :param plain: of any float dtype, on a CPU; the caller drops it.
-        :param fine: inputs of 16 bits, in two products: the error of the weights alone is left.
+        :param fine: inputs of 16 bits, in two products, of the rounded rows and of what rounding left: the error of the
+            weights alone remains.
         :param kernel: of `KERNELS`; None takes the first that works here.
         :param choice: why that one; kept to be shown.
         """
@@ -98,16 +97,13 @@ class Int8Linear(nn.Module):
         :param rows: (..., in) float32.
         :returns: (..., out) float32.
         """
-        levels = input_levels()
-        lowest = rows.amin(-1, keepdim=True)
-        steps = (rows.amax(-1, keepdim=True) - lowest).clamp_min_(TINY).div_(levels)
-        places = (rows - lowest).mul_(steps.reciprocal())  # 0 to levels
+        found = whole_numbers(rows)
         if not self._fine:
-            return torch.addcmul(self.bias, lowest, self._sums).addcmul_(self._multiply(places.round_()), steps)
-        whole = places.round()
-        out = torch.addcmul(self.bias, lowest - 0.5 * steps, self._sums).addcmul_(self._multiply(whole), steps)
-        rest = places.sub_(whole).add_(0.5)  # 0 to 1: half a step, and what rounding left over
-        return out.addcmul_(self._multiply(rest.mul_(levels).round_()), steps / levels)
+            return torch.addcmul(self.bias, found.lowest, self._sums).addcmul_(self._multiply(found.whole), found.steps)
+        rest = whole_numbers(rows - found.rounded())
+        out = torch.addcmul(self.bias, found.lowest + rest.lowest, self._sums)
+        out.addcmul_(self._multiply(found.whole), found.steps)
+        return out.addcmul_(self._multiply(rest.whole), rest.steps)
 
     def integers(self) -> torch.Tensor:
         """Return the weights: (out, in) int8, the same whatever the kernel."""
@@ -124,16 +120,14 @@ class Int8Linear(nn.Module):
         return other
 
     def gelu(self, rows: torch.Tensor) -> torch.Tensor:
-        """Multiply, then GELU: x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), the tanh form written without tanh.
+        """Multiply, then GELU in its form with erf: a fifth of the time of the form with tanh, which Bloom computes.
 
-        `F.gelu` takes 2.2 times as long on a CPU, a tenth of an int8 layer.
+        The two differ by at most 0.0005, less near zero: below what the next product rounds away.
 
         :param rows: (T, in) float32.
         :returns: (T, out) float32.
         """
-        out = self(rows)
-        gate = (out * out).mul_(GELU_SLOPE * 0.044715).add_(GELU_SLOPE).mul_(out).sigmoid_()
-        return out.mul_(gate)
+        return F.gelu(self(rows))
 
 
 def _quantised(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

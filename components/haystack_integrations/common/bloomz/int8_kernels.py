@@ -2,7 +2,7 @@
 
 Products of whole numbers add up to whole numbers, without rounding, so which kernel a machine takes moves no vector:
 those of integers agree to the last bit, the widened one within float32. Enters: (out, in) int8 weights, one scale an
-output; then rows in float32 that hold whole numbers from 0 to `input_levels()`. Leaves: float32.
+output; then rows that hold whole numbers from 0 to `input_levels()`, in uint8 or float32. Leaves: float32.
 """
 
 import warnings
@@ -68,7 +68,7 @@ class FbgemmKernel:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply."""
-        return self._multiply(rows, 1.0, 0, self._packed)
+        return self._multiply(rows.float(), 1.0, 0, self._packed)
 
     def integers(self) -> torch.Tensor:
         """Unpack the weights."""
@@ -84,7 +84,7 @@ class WidenedKernel:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply."""
-        return F.linear(rows, self._integers.float()).mul_(self._scales)
+        return F.linear(rows.float(), self._integers.float()).mul_(self._scales)
 
     def integers(self) -> torch.Tensor:
         """Return the weights."""

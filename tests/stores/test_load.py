@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Identifier
 from typer.testing import CliRunner
 
 import bloomz_haystack
-from bloomz_haystack.bulk.embed import embed_inputs
+from bloomz_haystack.cluster.embed import embed_inputs
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.indexing.index import index_files
 from bloomz_haystack.settings import EmbedSettings

@@ -125,6 +125,6 @@ class _Parquet:
 
 
 def _arrow() -> tuple[Any, Any]:
-    from bloomz_haystack.bulk.parts import arrow_modules  # and Haystack, only when it is needed
+    from bloomz_haystack.cluster.parts import arrow_modules  # and Haystack, only when it is needed
 
     return arrow_modules()

@@ -21,7 +21,7 @@ from bloomz_haystack.cli.signals import clean_up_when_stopped
 from bloomz_haystack.settings import EmbedSettings
 
 if TYPE_CHECKING:
-    from bloomz_haystack.bulk.embed import EmbedSummary
+    from bloomz_haystack.cluster.embed import EmbedSummary
 
 
 def embed_verb(
@@ -69,8 +69,8 @@ def embed_verb(
             precision=precision,  # type: ignore[arg-type]  # checked by its parser
             device=device,
         )
-        from bloomz_haystack.bulk.embed import embed_inputs
-        from bloomz_haystack.bulk.ray_encoders import RayEncoders
+        from bloomz_haystack.cluster.embed import embed_inputs
+        from bloomz_haystack.cluster.ray_encoders import RayEncoders
         from bloomz_haystack.cli.output import IndexBar, print_json
         from bloomz_haystack.files.shard import ALL_BLOCKS
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bloomz_haystack.bulk.encoding import BlockEncoder, PartMaker, UnitTask, sha256_if_there
-from bloomz_haystack.bulk.manifest import ListedPart, PartList, RunManifest, claim_folder, manifest_of, write_part_list
-from bloomz_haystack.bulk.parts import EmbeddedPart, arrow_modules, read_part
-from bloomz_haystack.bulk.work import BulkWork, WorkUnit, find_work
+from bloomz_haystack.cluster.encoding import BlockEncoder, PartMaker, UnitTask, sha256_if_there
+from bloomz_haystack.cluster.manifest import ListedPart, PartList, RunManifest, claim_folder, manifest_of, write_part_list
+from bloomz_haystack.cluster.parts import EmbeddedPart, arrow_modules, read_part
+from bloomz_haystack.cluster.work import BulkWork, WorkUnit, find_work
 from bloomz_haystack.files.shard import ALL_BLOCKS, Shard
 from bloomz_haystack.indexing.files import Note, Problem, name_in_store
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from haystack import Document
 
-from bloomz_haystack.bulk.passage_rows import passages_of_rows
-from bloomz_haystack.bulk.work import WorkUnit
+from bloomz_haystack.cluster.passage_rows import passages_of_rows
+from bloomz_haystack.cluster.work import WorkUnit
 from bloomz_haystack.indexing.cut_files import cut_file
 from bloomz_haystack.indexing.files import FoundFile, Note, Problem
 from bloomz_haystack.indexing.indexed_files import indexed_file

@@ -14,7 +14,7 @@ import numpy as np
 from haystack import Document
 from numpy.typing import NDArray
 
-from bloomz_haystack.bulk.passage_rows import NEEDS_PYARROW
+from bloomz_haystack.cluster.passage_rows import NEEDS_PYARROW
 from bloomz_haystack.indexing.files import Note, Problem
 
 KEY = b"bloomz"  # in the metadata of the Parquet schema

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from haystack import Pipeline
 
-from bloomz_haystack.bulk.encoding import ModelFacts
-from bloomz_haystack.bulk.manifest import ListedPart, RunManifest, all_parts, read_manifest
-from bloomz_haystack.bulk.parts import passages_of_table, read_part
+from bloomz_haystack.cluster.encoding import ModelFacts
+from bloomz_haystack.cluster.manifest import ListedPart, RunManifest, all_parts, read_manifest
+from bloomz_haystack.cluster.parts import passages_of_table, read_part
 from bloomz_haystack.cluster.store_copy import CopySummary, PassageBatch, StoreSide, store_side, write_missing
 from bloomz_haystack.indexing.files import FoundFile, path_of
 from bloomz_haystack.indexing.index import TOKENS_KEY

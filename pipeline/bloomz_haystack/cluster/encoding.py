@@ -14,9 +14,9 @@ from haystack import Document
 from haystack.utils import ComponentDevice
 from numpy.typing import NDArray
 
-from bloomz_haystack.bulk.blocks import Block, unit_blocks
-from bloomz_haystack.bulk.parts import EmbeddedPart, PartFacts, part_of
-from bloomz_haystack.bulk.work import WorkUnit
+from bloomz_haystack.cluster.blocks import Block, unit_blocks
+from bloomz_haystack.cluster.parts import EmbeddedPart, PartFacts, part_of
+from bloomz_haystack.cluster.work import WorkUnit
 from bloomz_haystack.files.provenance import sha256
 from bloomz_haystack.indexing.files import Note, Problem
 from bloomz_haystack.indexing.indexed_files import indexed_file

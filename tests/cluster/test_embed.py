@@ -16,8 +16,8 @@ import pytest
 from haystack import Document
 
 from bloomz_haystack import IndexSettings
-from bloomz_haystack.bulk.embed import embed_inputs
-from bloomz_haystack.bulk.parts import passages_of_table, read_part
+from bloomz_haystack.cluster.embed import embed_inputs
+from bloomz_haystack.cluster.parts import passages_of_table, read_part
 from bloomz_haystack.files.shard import Shard
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary, index_files
 from bloomz_haystack.settings import EmbedSettings
@@ -26,7 +26,7 @@ from bloomz_haystack.store_folder import StoreFolder
 FRENCH = "La tour Eiffel se trouve à Paris, au bord de la Seine."
 
 if TYPE_CHECKING:
-    from tests.bulk.conftest import Contents
+    from tests.cluster.conftest import Contents
     from tests.conftest import MakeBloom
 
 

@@ -16,8 +16,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from bloomz_haystack.bulk.encoding import BlockEncoder, ModelFacts, UnitTask, sha256_if_there
-from bloomz_haystack.bulk.parts import EmbeddedPart
+from bloomz_haystack.cluster.encoding import BlockEncoder, ModelFacts, UnitTask, sha256_if_there
+from bloomz_haystack.cluster.parts import EmbeddedPart
 from bloomz_haystack.settings import EmbedSettings
 
 logger = logging.getLogger(__name__)

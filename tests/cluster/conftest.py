@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bloomz_haystack.bulk.embed import embed_inputs
+from bloomz_haystack.cluster.embed import embed_inputs
 from bloomz_haystack.files.shard import Shard
 from bloomz_haystack.settings import EmbedSettings
 

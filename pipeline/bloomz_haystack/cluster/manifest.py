@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bloomz_haystack.bulk.encoding import ModelFacts
-from bloomz_haystack.bulk.work import InputFacts
+from bloomz_haystack.cluster.encoding import ModelFacts
+from bloomz_haystack.cluster.work import InputFacts
 from bloomz_haystack.files.json_values import load_json
 from bloomz_haystack.files.shard import Shard
 from bloomz_haystack.settings import EmbedSettings

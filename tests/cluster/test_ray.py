@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from bloomz_haystack.bulk.embed import embed_inputs
-from bloomz_haystack.bulk.ray_encoders import RayEncoders
+from bloomz_haystack.cluster.embed import embed_inputs
+from bloomz_haystack.cluster.ray_encoders import RayEncoders
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary
 from bloomz_haystack.settings import EmbedSettings
 
 if TYPE_CHECKING:
-    from tests.bulk.conftest import Contents
+    from tests.cluster.conftest import Contents
 
 MEGABYTES = 2**20
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bloomz_haystack.bulk.passage_rows import PASSAGE_KINDS, RowRange, row_ranges
+from bloomz_haystack.cluster.passage_rows import PASSAGE_KINDS, RowRange, row_ranges
 from bloomz_haystack.files.provenance import sha256
 from bloomz_haystack.indexing.files import FoundFile, FoundFiles, find_files, kind_of, size_of
 from bloomz_haystack.settings import EmbedSettings

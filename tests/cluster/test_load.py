@@ -13,10 +13,10 @@ from haystack import Document
 from typer.testing import CliRunner, Result
 
 from bloomz_haystack import IndexSettings
+from bloomz_haystack.cli import main as cli
 from bloomz_haystack.cluster import load
 from bloomz_haystack.cluster.embed import embed_inputs
 from bloomz_haystack.cluster.load import load_parts
-from bloomz_haystack.cli import main as cli
 from bloomz_haystack.cluster.store_copy import CopySummary
 from bloomz_haystack.files.shard import Shard
 from bloomz_haystack.indexing.index import index_files

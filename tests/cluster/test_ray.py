@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
+from bloomz_haystack.cli import main as cli
 from bloomz_haystack.cluster.embed import embed_inputs
 from bloomz_haystack.cluster.ray_encoders import RayEncoders
-from bloomz_haystack.cli import main as cli
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary
 from bloomz_haystack.settings import EmbedSettings
 

@@ -10,8 +10,8 @@ from psycopg.sql import SQL, Identifier
 from typer.testing import CliRunner
 
 import bloomz_haystack
-from bloomz_haystack.cluster.embed import embed_inputs
 from bloomz_haystack.cli import main as cli
+from bloomz_haystack.cluster.embed import embed_inputs
 from bloomz_haystack.indexing.index import index_files
 from bloomz_haystack.settings import EmbedSettings
 from haystack_integrations.common.bloomz.component import BloomzComponent

@@ -69,9 +69,9 @@ def embed_verb(
             precision=precision,  # type: ignore[arg-type]  # checked by its parser
             device=device,
         )
+        from bloomz_haystack.cli.output import IndexBar, print_json
         from bloomz_haystack.cluster.embed import embed_inputs
         from bloomz_haystack.cluster.ray_encoders import RayEncoders
-        from bloomz_haystack.cli.output import IndexBar, print_json
         from bloomz_haystack.files.shard import ALL_BLOCKS
 
         clean_up_when_stopped()

@@ -32,8 +32,8 @@ def load_verb(
             check_source(None, pipeline)
         if pipeline and hybrid:
             raise ValueError("--hybrid: the pipeline says it; change it in the YAML file")
-        from bloomz_haystack.cluster.load import load_parts
         from bloomz_haystack.cli.output import print_json, print_lines
+        from bloomz_haystack.cluster.load import load_parts
         from bloomz_haystack.files.printable import counted
 
         clean_up_when_stopped()

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from bloomz_haystack.cluster.encoding import BlockEncoder, PartMaker, UnitTask, sha256_if_there
-from bloomz_haystack.cluster.manifest import ListedPart, PartList, RunManifest, claim_folder, manifest_of, write_part_list
+from bloomz_haystack.cluster.manifest import (
+    ListedPart,
+    PartList,
+    RunManifest,
+    claim_folder,
+    manifest_of,
+    write_part_list,
+)
 from bloomz_haystack.cluster.parts import EmbeddedPart, arrow_modules, read_part
 from bloomz_haystack.cluster.work import BulkWork, WorkUnit, find_work
 from bloomz_haystack.files.shard import ALL_BLOCKS, Shard

@@ -1,7 +1,7 @@
 """The figures of the documentation, in light and in dark: `python docs/figures/drawings.py [FOLDER]`.
 
 Each is drawn from what the code computes: token counts, ALiBi slopes, a hybrid search over the example files. The
-calibration comes from `calibration.csv`, counted in the rows that `bloomz benchmark quality` kept.
+calibration comes from `calibration.csv`, which `calibration.py` counts in rows of `bloomz benchmark quality`.
 """
 
 import csv

@@ -1,6 +1,7 @@
 """Count calibration.csv: `python docs/figures/calibration.py "SET=ROWS.jsonl" ...`.
 
-ROWS are what `bloomz benchmark quality` kept in its folder rows/. Of each set, by tenths of the first passage's probability: the lowest, the mean, and the share that answers.
+ROWS are what `bloomz benchmark quality` kept in its folder rows/. Of each set, by tenths of the first passage's
+probability: the lowest, the mean, and the share that answers.
 """
 
 import csv

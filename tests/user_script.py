@@ -33,4 +33,5 @@ def main(folder: str) -> None:
     )
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -48,9 +48,9 @@ def read_batch(lines: Iterable[bytes]) -> tuple[list[BatchQuestion], list[Questi
     :param lines: of a binary file.
     :returns: the questions, in order, and the lines that hold none.
 
-    >>> read_batch([b'{"question": "Where?", "id": "q7"}\n', '"Où ?"\n'.encode(), b"Who?\n", b"[1]\n", b"{\n"])[0]
-    [BatchQuestion(id='q7', text='Where?', filters=None), BatchQuestion(id='2', text='Où ?', filters=None), \
-BatchQuestion(id='3', text='Who?', filters=None)]
+    >>> questions, _ = read_batch([b'{"question": "Where?", "id": "q7"}\n', '"Où ?"\n'.encode(), b"Who?\n", b"[1]\n"])
+    >>> [(question.id, question.text) for question in questions]
+    [('q7', 'Where?'), ('2', 'Où ?'), ('3', 'Who?')]
     """
     questions: list[BatchQuestion] = []
     problems: list[QuestionLine] = []

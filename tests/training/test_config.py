@@ -339,11 +339,24 @@ def test_the_keys_of_version_0_1_are_read_with_a_note(tmp_path: Path, caplog: py
     assert len(caplog.records) == 5
 
 
+def test_a_configuration_takes_the_sections_that_it_lacks_from_the_one_that_it_extends(tmp_path: Path) -> None:
+    first = load_config(write_config(tmp_path, base="x"))
+    second = tmp_path / "second.yaml"
+    second.write_text('{"extends": "recipe.yaml", "run": {"steps": 7}}', encoding="utf-8")
+    found = load_config(second)
+    assert (found.data, found.model, found.optimizer) == (first.data, first.model, first.optimizer)
+    assert (found.run.steps, found.run.seed) == (7, 0)  # a section that is given replaces the other one as a whole
+    second.write_text('{"extends": "second.yaml", "run": {"steps": 7}}', encoding="utf-8")
+    with pytest.raises(ValueError, match="'extends' must name another file, which extends none, but got second"):
+        load_config(second)
+
+
 @pytest.mark.parametrize("path", sorted(Path(training.__file__).parent.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_that_is_shipped_is_a_configuration(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable, rest in re.findall(r"\$(\w+)([^\s,}]*)", path.read_text(encoding="utf-8")):
+    texts = "".join(file.read_text("utf-8") for file in path.parent.glob("*.yaml"))  # one may extend another
+    for variable, rest in re.findall(r"\$(\w+)([^\s,}]*)", texts):
         monkeypatch.setenv(variable, str(tmp_path))
         (tmp_path / rest.lstrip("/")).touch()
     loaded = load_config(path)

@@ -121,13 +121,13 @@ def load_config(path: Path, *, data: str | None = None, base: str | None = None)
     """Load a training configuration.
 
     :param path: YAML file, or the `training.json` of a run; `$NAME` in its paths and model names is read from the
-        environment, and paths are relative to its folder.
+        environment, and paths are relative to its folder. `extends: FILE` takes the sections that it lacks from FILE.
     :param data: replaces `data.sources`.
     :param base: replaces `model.base` and `model.shape`.
     :returns: the configuration.
     :raises ValueError: naming the key that is unknown, missing or of the wrong type, or the variable that is not set.
     """
-    values = read_yaml(path)
+    values = _extended(path, read_yaml(path))
     if isinstance(values, dict):
         values = values.get("settings", values)  # the record of a run holds more
     config = check_values(_current(path, values), TrainConfig, str(path))
@@ -163,6 +163,16 @@ def portable_name(path: str) -> str:
     """
     local = Path(path).expanduser()
     return local.name if local.is_absolute() or local.exists() else path
+
+
+def _extended(path: Path, values: Any) -> Any:  # noqa: ANN401
+    """Values with the sections that they lack from the file beside them that they extend."""
+    if not isinstance(values, dict) or not isinstance(values.get("extends"), str):
+        return values
+    other = path.parent / values["extends"]
+    if other.resolve() == path.resolve() or not isinstance(first := read_yaml(other), dict) or "extends" in first:
+        raise ValueError(f"{path}: 'extends' must name another file, which extends none, but got {values['extends']}")
+    return first | {name: section for name, section in values.items() if name != "extends"}
 
 
 # Settings of version 0.1 that became constants, with their values: a record of such a run stays a configuration.

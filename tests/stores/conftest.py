@@ -38,6 +38,14 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def is_postgres(process: Path) -> bool:
+    """Tell whether a process of this folder in /proc is one of PostgreSQL, which has not ended."""
+    try:
+        return b"postgres" in (process / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 class Postgres:
     """A server in a folder of its own; it runs as nobody where the tests run as root, which PostgreSQL refuses."""
 
@@ -95,23 +103,22 @@ class Postgres:
                 return
         raise RuntimeError((self.folder / "log").read_text(errors="replace"))
 
-    def start_again(self) -> None:
-        """Start a server whose killed predecessor may still have a process or two."""
-        end = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                return self.start()
-            except RuntimeError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.1)
-
     def stop(self, number: int = signal.SIGINT) -> None:
-        """Stop the server: at once, its clients told; or by another signal."""
-        if self.server is not None:
-            self.server.send_signal(number)
-            self.server.wait(timeout=30)
-            self.server = None
+        """Stop the server: at once, its clients told; or by another signal. No process of its is left.
+
+        Those of a killed server answer a question or two more before they notice.
+        """
+        if self.server is None:
+            return
+        main = Path(f"/proc/{self.server.pid}")
+        children = [Path("/proc", child) for child in (main / f"task/{main.name}/children").read_text().split()]
+        self.server.send_signal(number)
+        self.server.wait(timeout=30)
+        self.server = None
+        end = time.monotonic() + START_SECONDS
+        while any(map(is_postgres, children)):
+            assert time.monotonic() < end, "a process of the stopped server goes on"
+            time.sleep(0.02)
 
     def remove(self) -> None:
         self.stop()

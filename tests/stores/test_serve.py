@@ -113,7 +113,7 @@ def test_three_processes_give_the_same_answers_and_go_on_without_the_replica(
             assert (failed.status_code, failed.headers["retry-after"]) == (503, "30")
             assert failed.json()["error"]["message"] == "the store cannot be used now; the server's log says why"
         assert third.get("/healthz").status_code == 200
-        replica.start_again()
+        replica.start()
         assert answers(third) == expected
     drop(connected)
 
@@ -133,7 +133,7 @@ def test_an_address_of_both_servers_falls_over_to_the_primary(connected: "Postgr
     assert store.count_documents() == 0
     assert not on_replica(store)
     store.close()
-    replica.start_again()
+    replica.start()
     assert store.count_documents() == 0
     assert on_replica(store)
     store.close()

@@ -81,7 +81,7 @@ def test_a_killed_server_keeps_what_it_said_was_written(postgres: "Postgres") ->
     killer.join()
     assert told > 1
     assert "\n" not in said
-    postgres.start_again()
+    postgres.start()
     try:
         # The same store object goes on, and a batch is there as a whole or not at all.
         count = store.count_documents()

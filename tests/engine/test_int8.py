@@ -146,15 +146,23 @@ def test_every_kernel_gives_the_same_numbers(fine: bool) -> None:
     assert not torch.equal(wrong(states), expected), "a wrong scale must show"
 
 
-def test_the_fastest_kernel_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the clock alone: the kernels are real, all but one wait before they multiply."""
+def test_the_kernel_that_works_least_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real kernels: all but one compute before they multiply, and that one sleeps longer, as beside busy processes."""
 
-    def slowed(make: Callable[..., Int8Kernel]) -> Callable[..., Int8Kernel]:
+    def work() -> None:
+        until = time.thread_time() + 0.01
+        while time.thread_time() < until:
+            pass
+
+    def wait() -> None:
+        time.sleep(0.03)
+
+    def slowed(make: Callable[..., Int8Kernel], before: Callable[[], None]) -> Callable[..., Int8Kernel]:
         def slow(*weights: torch.Tensor) -> Int8Kernel:
             kernel = make(*weights)
 
             def multiply(rows: torch.Tensor) -> torch.Tensor:
-                time.sleep(0.02)
+                before()
                 return kernel(rows)
 
             multiply.integers = kernel.integers  # type: ignore[attr-defined]
@@ -168,7 +176,7 @@ def test_the_fastest_kernel_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     names = list(usable_levels())
     for fastest in names:
         monkeypatch.setattr(int8_choice, "_choices", {})
-        kernels = {name: KERNELS[name] if name == fastest else slowed(KERNELS[name]) for name in names}
+        kernels = {name: slowed(KERNELS[name], wait if name == fastest else work) for name in names}
         monkeypatch.setattr(int8, "KERNELS", kernels)
         chosen = choice()
         assert chosen.kernel == fastest

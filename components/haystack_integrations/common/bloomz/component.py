@@ -81,7 +81,8 @@ class BloomzComponent(Generic[Engine]):
         """Return what is worth knowing of the loaded model.
 
         :returns: with int8, `kernels`: for each shape of layer, as "1024 -> 4096", the `kernel` that computes it
-            and the `milliseconds` that each way took when the model was loaded. Empty without, and before that.
+            and the `milliseconds` of this processor that each way took when the model was loaded. Empty without, and
+            before that.
         """
         engine = self._engine
         kernels = engine.checkpoint.kernels if engine is not None else {}

@@ -1,8 +1,10 @@
-"""A layer -> the int8 kernel that is fastest for it here, by a few milliseconds of timing.
+"""A layer -> the int8 kernel that takes the least of this processor, by a few milliseconds of timing.
 
 No flag of a processor says it: the same product ran at half the speed of float32 on one machine without VNNI, at one
 and a half times that on another. The kernels give the same numbers, so a choice that falls differently tomorrow moves
-no vector. Enters: a layer, and its twin in float32. Leaves: a kernel's name and what each way took.
+no vector. Counted is what the processor works for this thread, not the time on the wall: on a busy machine a kernel
+waits for its neighbours, and the one that waited least would win. Enters: a layer, and its twin in float32. Leaves: a
+kernel's name and what each way took.
 """
 
 import os
@@ -21,7 +23,7 @@ ROWS = (16, 64)  # a question, and a passage
 ROUNDS, SECONDS = 3, 0.003  # at least
 HOPELESS = 3  # times as long as the best: not tried again
 MARGIN = 1.05  # times as long: less is noise, which neither changes the kernel nor earns a warning
-
+CLOCK = time.perf_counter if os.name == "nt" else time.thread_time  # Windows counts a thread's in steps of 16 ms
 
 _choices: dict[tuple[object, ...], KernelChoice] = {}
 
@@ -50,7 +52,7 @@ def choose_kernel(plain: nn.Linear, twin: nn.Module, *, fine: bool = False) -> K
 def forced_kernel() -> str | None:
     """Return the kernel that the user wants.
 
-    :returns: None if the clock is to choose.
+    :returns: None if timing is to choose.
     :raises ValueError: if the variable BLOOMZ_INT8_KERNEL names none that works here.
     """
     forced = os.environ.get(VARIABLE) or None
@@ -98,18 +100,18 @@ def slower_than_float32(choices: Mapping[str, KernelChoice]) -> tuple[float, flo
 
 
 def _milliseconds(ways: Mapping[str, nn.Module], inputs: int) -> dict[str, float]:
-    """Time each way in turn, and keep its best: another process that computes slows one round, not all."""
+    """Time each way in turn, and keep its best: who shares the cache of the processor slows one round, not all."""
     seed = torch.Generator().manual_seed(0)  # its own: the user's numbers do not change
     batches = [torch.randn(rows, inputs, generator=seed) for rows in ROWS]
     best = dict.fromkeys(ways, float("inf"))
-    rounds, begun = 0, time.perf_counter()
+    rounds, begun = 0, CLOCK()
     with torch.inference_mode():
-        while rounds <= ROUNDS or time.perf_counter() - begun < SECONDS:
+        while rounds <= ROUNDS or CLOCK() - begun < SECONDS:
             hopeless = HOPELESS * min(best.values())
             for name in [name for name in ways if rounds < 2 or best[name] <= hopeless]:
-                start = time.perf_counter()
+                start = CLOCK()
                 for batch in batches:
                     ways[name](batch)
-                best[name] = min(best[name], 1000 * (time.perf_counter() - start))
+                best[name] = min(best[name], 1000 * (CLOCK() - start))
             rounds += 1
     return best

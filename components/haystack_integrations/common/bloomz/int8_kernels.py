@@ -92,7 +92,7 @@ class WidenedKernel:
 
 
 class KernelChoice(NamedTuple):
-    """The kernel of a shape of layer, and the milliseconds that each way took; none if it was not timed."""
+    """The kernel of a shape of layer, and the milliseconds of CPU that each way took; none if it was not timed."""
 
     kernel: str
     milliseconds: dict[str, float]

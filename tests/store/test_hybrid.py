@@ -20,7 +20,8 @@ from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeHy
 from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.qdrant_edge import search, stored
 from haystack_integrations.document_stores.qdrant_edge.fusion import Fusion, Side, fuse
-from haystack_integrations.document_stores.qdrant_edge.search import search_words
+from haystack_integrations.document_stores.qdrant_edge.search import Asked, search_words
+from haystack_integrations.common.bloomz.language import language_of
 from haystack_integrations.document_stores.qdrant_edge.points import point_id
 from haystack_integrations.document_stores.qdrant_edge.bm25 import WORDS, document_words, question_words
 
@@ -108,18 +109,20 @@ def plain_hybrid(
     by_vectors = dict(enumerate((units @ query / np.linalg.norm(query)).tolist()))
     asked = set(plain_words(question))
     best = max(by_words, key=lambda place: by_words[place])
-    coverage = len(asked & set(plain_words(texts[best]))) / len(asked)
+    trust = len(asked & set(plain_words(texts[best]))) / len(asked)
+    if {language_of(question), language_of(texts[best])} == {"en", "fr"}:
+        trust /= 4
     if fusion == "convex":
         return {
-            place: (weights[0] * max(cosine, 0) + weights[1] * coverage * by_words.get(place, 0) / by_words[best])
+            place: (weights[0] * max(cosine, 0) + weights[1] * trust * by_words.get(place, 0) / by_words[best])
             / sum(weights)
             for place, cosine in by_vectors.items()
         }
-    total = weights[0] + weights[1] * coverage
+    total = weights[0] + weights[1] * trust
     return {
         place: (
             weights[0] / (k + plain_rank(by_vectors, place))
-            + (weights[1] * coverage / (k + plain_rank(by_words, place)) if place in by_words else 0)
+            + (weights[1] * trust / (k + plain_rank(by_words, place)) if place in by_words else 0)
         )
         * (k + 1)
         / total
@@ -135,7 +138,7 @@ def test_scores_of_words_are_bm25(store: QdrantEdgeDocumentStore, question: str)
     texts = [document.content or "" for document in passages()]
     expected = plain_bm25(texts, question)
     with store._shard().reading() as edge:
-        (hits,), _ = search_words(edge, [question_words(question)], None, 100)
+        (hits,), _ = search_words(edge, [Asked(question, question_words(question))], None, 100)
     got = dict(hits)
     assert len(got) == len(expected) > 5
     for place, score in expected.items():
@@ -343,6 +346,45 @@ def test_coverage_tells_how_far_to_trust_words(store: QdrantEdgeDocumentStore, q
                 assert found[best] == pytest.approx((cosines[best] + share) / 2)
             else:
                 assert found[only.id] == pytest.approx(3 / (2 + place) / (1 + share))
+
+
+def test_words_count_a_quarter_between_two_languages(tmp_path: Path) -> None:
+    english = [Document(id=str(n), content=text, embedding=[1.0, n]) for n, text in enumerate(SENTENCES[1::2])]
+    store = QdrantEdgeDocumentStore(str(tmp_path / "store"), 2, hybrid=True)
+    store.write_documents(english)
+    for question, trust in (
+        ("Quand le Titanic a-t-il coulé ?", 0.5 / 4),  # one word of two: "coulé" is not there
+        ("When did the Titanic drown?", 0.5),
+        ("Titanic, naufrage", 0.5),  # of no language
+    ):
+        for weigh, expected in ((True, trust), (False, 1.0)):
+            retriever = QdrantEdgeHybridRetriever(store, weights=[1, 1], weigh_by_coverage=weigh)
+            (best,) = (d for d in retriever.run(question, [1.0, 1.0])["documents"] if d.id == "1")
+            assert best.score == pytest.approx((1 + expected) / 2)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("How long is a French passport valid?", "en"),
+        ("Combien de temps un passeport français est-il valable ?", "fr"),
+        ("WHO DISCOVERED RADIUM?", "en"),
+        ("QUI A DÉCOUVERT LE RADIUM ?", "fr"),
+        ("L\u2019école, c\u2019est où\u00a0?", "fr"),
+        ("E\u0301te\u0301 comme hiver, la mer est la\u0300.", "fr"),
+        ("On page 7 of « Le Monde » there is the article.", "en"),
+        ("passeport validité", None),
+        ("Titanic 1912", None),
+        ("Wie heißt der Fluss?", None),
+        ("The cat. Le chat.", None),
+        ("的是", None),
+        ("", None),
+        ("?" * 100_000, None),
+    ],
+)
+def test_the_language_is_told_by_function_words(text: str, language: str | None) -> None:
+    assert language_of(text) == language
 
 
 def test_filters_thresholds_and_embeddings(store: QdrantEdgeDocumentStore, queries: np.ndarray) -> None:

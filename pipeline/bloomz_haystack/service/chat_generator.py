@@ -16,8 +16,9 @@ from haystack import Document, Pipeline
 from haystack.core.pipeline.pipeline import PipelineStreamHandle
 from haystack.utils import Secret
 
-from bloomz_haystack.service.chat_language import LANGUAGE_NAMES, Language
+from bloomz_haystack.service.chat_language import LANGUAGE_NAMES
 from bloomz_haystack.service.errors import ServiceError
+from haystack_integrations.common.bloomz.language import Language
 
 logger = logging.getLogger(__name__)
 

@@ -50,6 +50,7 @@ from haystack_integrations.document_stores.qdrant_edge.search import (
     HybridSettings,
     check_threshold,
 )
+from haystack_integrations.document_stores.qdrant_edge.trust import trust_in_words
 from haystack_integrations.document_stores.qdrant_edge.writing import check_shape
 
 POOL_SIZE = 8  # on two cores 32 threads get 36 answers a second by 8 connections, and by 32; 7 by one
@@ -305,7 +306,7 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         :param candidates: this and the next four: as for `PgvectorHybridRetriever`.
         :param fusion: "convex" (by score) or "rrf" (by rank).
         :param weights: of the vectors and of the words; 0 leaves a side out.
-        :param weigh_by_coverage: trust the words as far as the best match holds them.
+        :param weigh_by_coverage: trust the words as far as the best match holds them, less between two languages.
         :param rank_constant: of "rrf" alone.
         :param score_threshold: keep the documents whose fused score is at least this.
         :param return_embedding: whether the documents carry their embedding.
@@ -318,19 +319,19 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         settings = HybridSettings(candidates, fusion, weights, weigh_by_coverage, rank_constant)
         names = [f"query {place}" for place in range(len(queries))]
         units = unit_vectors(query_embeddings, self.embedding_dimension, names).vectors
-        words = [signed(question_words(query)) for query in queries]
+        questions = [(query, signed(question_words(query))) for query in queries]
         self._ensure_db_setup()
         limit = max(candidates, top_k)
         by_vectors, by_words = settings.counted
         found = []
         with self._pool.lent() as connection, one_line(self._unread):
             check_same_model(self._info(connection), str(self._tables), model_of(query_embeddings))
-            for unit, asked in zip(units, words, strict=True):
+            for unit, asked in zip(units, questions, strict=True):
                 near = self._nearest(unit, filters, limit) if by_vectors else []
-                matching, coverage = self._matching(asked, filters, limit) if by_words else ([], 0.0)
+                matching, trust = self._matching(*asked, filters, limit) if by_words else ([], 0.0)
                 # By their points, so that equal scores stand in the order that Qdrant Edge gives them.
                 keys = {point_id(key): key for key, _ in (*near, *matching)}
-                hits = settings.fused(_by_point(near), _by_point(matching), coverage)[:top_k]
+                hits = settings.fused(_by_point(near), _by_point(matching), trust)[:top_k]
                 kept = [(keys[p], score) for p, score in hits if score_threshold is None or score >= score_threshold]
                 found.append(self._documents(kept, return_embedding))
         return found
@@ -349,14 +350,17 @@ class BloomzPgvectorDocumentStore(PgvectorDocumentStore):
         )
         return self._fetched(statement, values)
 
-    def _matching(self, words: list[int], filters: dict[str, Any] | None, limit: int) -> tuple[Hits, float]:
-        """Return the hits by BM25, and the share of the question's words that the best one holds."""
-        if not words:
-            return [], 0.0
+    def _matching(self, asked: str, words: list[int], filters: dict[str, Any] | None, limit: int) -> tuple[Hits, float]:
+        """Return the hits by BM25, and how far they are to be trusted, by the best one."""
         where, values = self._where_clause(filters)
         statement = self._tables.sql(statements.MATCHING, where=where, limit=Literal(limit))
-        found = self._fetched(statement, (words, words, words, *values))
-        return [(key, score) for key, score, _ in found], found[0][2] / len(words) if found else 0.0
+        found = self._fetched(statement, (words, words, words, *values)) if words else []
+        if not found:
+            return [], 0.0
+        best, _, matched = found[0]
+        texts = self._fetched(self._tables.sql("SELECT content FROM {table} WHERE id = %s"), (best,))
+        trust = trust_in_words(asked, texts[0][0] if texts else "", matched / len(words))
+        return [(key, score) for key, score, _ in found], trust
 
     def _where_clause(self, filters: dict[str, Any] | None) -> tuple[Composed | SQL, tuple[Any, ...]]:
         if not filters:

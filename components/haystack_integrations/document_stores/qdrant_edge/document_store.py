@@ -27,6 +27,7 @@ from haystack_integrations.document_stores.qdrant_edge.origin import check_model
 from haystack_integrations.document_stores.qdrant_edge.points import document_of, point_id, unit_vectors
 from haystack_integrations.document_stores.qdrant_edge.search import (
     CANDIDATES,
+    Asked,
     HybridSettings,
     check_threshold,
     search,
@@ -304,7 +305,7 @@ class QdrantEdgeDocumentStore:
         :param candidates: this and the next four: as for `QdrantEdgeHybridRetriever`.
         :param fusion: "convex" (by score) or "rrf" (by rank).
         :param weights: of the vectors and of the words.
-        :param weigh_by_coverage: trust the words as far as the best match holds them.
+        :param weigh_by_coverage: trust the words as far as the best match holds them, less between two languages.
         :param rank_constant: of "rrf" alone.
         :param score_threshold: keep the documents whose fused score is at least this.
         :param return_embedding: whether the documents carry their embedding.
@@ -320,7 +321,7 @@ class QdrantEdgeDocumentStore:
                 f"expected an embedding for each of the {len(queries)} questions, but got {len(query_embeddings)}"
             )
         where = edge_filter(filters)
-        words = [question_words(query) for query in queries]
+        questions = [Asked(query, question_words(query)) for query in queries]
         units, shard = self._prepared(query_embeddings)
         if not shard.description.hybrid:
             raise ValueError(
@@ -328,7 +329,7 @@ class QdrantEdgeDocumentStore:
                 "QdrantEdgeDocumentStore(..., hybrid=True), which adds them and embeds nothing again"
             )
         return search_hybrid(
-            shard, units, words, where, top_k, score_threshold, settings, return_embedding=return_embedding
+            shard, units, questions, where, top_k, score_threshold, settings, return_embedding=return_embedding
         )
 
     def count_unique_metadata_by_filter(self, filters: dict[str, Any], metadata_fields: list[str]) -> dict[str, int]:

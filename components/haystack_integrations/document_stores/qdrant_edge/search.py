@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from haystack import Document
@@ -31,6 +31,7 @@ from haystack_integrations.document_stores.qdrant_edge.bm25 import WORDS
 from haystack_integrations.document_stores.qdrant_edge.fusion import FUSION_WEIGHTS, RANK_CONSTANT, Fusion, Side, fuse
 from haystack_integrations.document_stores.qdrant_edge.points import VECTOR, document_of
 from haystack_integrations.document_stores.qdrant_edge.shard import SharedShard
+from haystack_integrations.document_stores.qdrant_edge.trust import trust_in_words
 
 Hits = list[tuple[str, float]]  # point and score, best first
 
@@ -40,6 +41,13 @@ EXACT = SearchParams(exact=True)  # no approximate graph, even if one was ever b
 # The filter of all points makes Edge count them, for a word's rarity, when the question comes (1 ms more at 100,000).
 # Without, what was deleted or overwritten since the shard was opened would still count.
 BY_WORDS = SearchParams(exact=True, idf=IdfParams(corpus=Filter()))
+
+
+class Asked(NamedTuple):
+    """A question, and its words as `question_words` gives them."""
+
+    text: str
+    words: SparseVector
 
 
 @dataclass(frozen=True)
@@ -80,17 +88,17 @@ class HybridSettings:
     def _weights(self) -> Sequence[float]:
         return FUSION_WEIGHTS[self.fusion] if self.weights is None else self.weights
 
-    def fused(self, near: Hits, matching: Hits, coverage: float) -> Hits:
+    def fused(self, near: Hits, matching: Hits, trust: float) -> Hits:
         """Return the hits of both searches for one question as one list.
 
         :param near: hits by vector.
         :param matching: hits by words.
-        :param coverage: the share of the question's words that the best match by words holds.
+        :param trust: in the words, from 0 to 1, as `trust_in_words` gives it.
         :returns: fused hits, best first.
         """
         of_vectors, of_words = self._weights
-        trust = coverage if self.weigh_by_coverage else 1.0
-        sides = [Side(near, of_vectors, "cosine"), Side(matching, of_words, "bm25", trust)]
+        trusted = trust if self.weigh_by_coverage else 1.0
+        sides = [Side(near, of_vectors, "cosine"), Side(matching, of_words, "bm25", trusted)]
         return fuse(sides, self.fusion, self.rank_constant)
 
 
@@ -134,7 +142,7 @@ def search(
 def search_hybrid(
     shard: SharedShard,
     units: NDArray[np.float32],
-    words: Sequence[SparseVector],
+    questions: Sequence[Asked],
     where: Filter | None,
     top_k: int,
     score_threshold: float | None,
@@ -146,7 +154,7 @@ def search_hybrid(
 
     :param shard: the open shard, of a store that keeps words.
     :param units: (B, H) unit vectors.
-    :param words: of the B questions, as `question_words` gives them.
+    :param questions: B of them, with their words.
     :param where: which documents may be found; None: all.
     :param top_k: most documents per question.
     :param score_threshold: lowest fused score kept.
@@ -158,12 +166,12 @@ def search_hybrid(
     by_vectors, by_words = settings.counted
 
     def fused(edge: EdgeShard, batch: slice) -> list[Hits]:
-        asked = words[batch]
+        asked = questions[batch]
         near = search_vectors(edge, units[batch], where, limit) if by_vectors else [[]] * len(asked)
-        matching, coverage = (
+        matching, trust = (
             search_words(edge, asked, where, limit) if by_words else ([[]] * len(asked), [0.0] * len(asked))
         )
-        return [settings.fused(*found)[:top_k] for found in zip(near, matching, coverage, strict=True)]
+        return [settings.fused(*found)[:top_k] for found in zip(near, matching, trust, strict=True)]
 
     return _documents(shard, len(units), fused, score_threshold, return_embedding)
 
@@ -181,26 +189,30 @@ def search_vectors(edge: EdgeShard, units: NDArray[np.float32], where: Filter | 
 
 
 def search_words(
-    edge: EdgeShard, questions: Sequence[SparseVector], where: Filter | None, limit: int
+    edge: EdgeShard, questions: Sequence[Asked], where: Filter | None, limit: int
 ) -> tuple[list[Hits], list[float]]:
     """Return the documents that share words with each question.
 
     :param edge: the open shard, of a store that keeps words.
-    :param questions: B of them, as `question_words` gives them.
+    :param questions: B of them, with their words.
     :param where: which documents may be found; None: all.
     :param limit: most documents per question.
-    :returns: B lists of hits with their BM25 score, and the coverage of each question: the share of its words that the
-        best hit holds. It is low where question and documents are of two languages: BM25 then knows little.
+    :returns: B lists of hits with their BM25 score, and how far each list is to be trusted, 0 to 1, by its best hit.
     """
-    found = _hits(edge, [Query.Nearest(question, using=WORDS) for question in questions], where, limit, BY_WORDS)
+    queries = [Query.Nearest(question.words, using=WORDS) for question in questions]
+    found = _hits(edge, queries, where, limit, BY_WORDS)
     best: list[Any] = list({hits[0][0] for hits in found if hits})
-    records: Sequence[Any] = edge.retrieve(best, with_payload=False, with_vector=[WORDS])
-    held = {str(record.id): set(record.vector[WORDS].indices) for record in records}
-    coverage = [
-        len(held[hits[0][0]].intersection(question.indices)) / len(question.indices) if hits else 0.0
-        for hits, question in zip(found, questions, strict=True)
+    records = edge.retrieve(best, with_payload=PayloadSelector.Include(["content"]), with_vector=[WORDS])
+    by_point = {str(record.id): record for record in records}
+    return found, [
+        _trust(question, by_point[hits[0][0]]) if hits else 0.0 for question, hits in zip(questions, found, strict=True)
     ]
-    return found, coverage
+
+
+def _trust(question: Asked, best: Any) -> float:  # noqa: ANN401  # Edge's record has no type of its own
+    asked = question.words.indices
+    coverage = len(set(best.vector[WORDS].indices).intersection(asked)) / len(asked)
+    return trust_in_words(question.text, best.payload["content"], coverage)
 
 
 def _documents(

@@ -108,7 +108,7 @@ def _by_words(
     if system.words == "store":
         with StoreBm25(passages) as store:
             ranking = rank(store.score_block(asked, found), gold, len(passages), kept, done)
-            trust = store.coverage(asked)
+            trust = store.trust(asked)
     else:
         scores = Bm25(passages, corpus.passage_lang, system.stemming).score_block(asked)
         ranking = rank(scores, gold, len(passages), kept, done)

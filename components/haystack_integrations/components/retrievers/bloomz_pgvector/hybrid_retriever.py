@@ -48,7 +48,8 @@ class PgvectorHybridRetriever(QdrantEdgeHybridRetriever):
         :param fusion: "convex": by the scores; "rrf": by reciprocal rank.
         :param weights: of the vectors and of the words; [1, 0] searches by vectors alone.
         :param weigh_by_coverage: multiply the weight of the words by the share of the question's words that the best
-            match by words holds.
+            match by words holds, and by a quarter more where that match is in the other language of French and
+            English, by its function words: such a question goes by its vector.
         :param rank_constant: the k of reciprocal rank fusion, of "rrf" alone.
         :raises ValueError: if the store is of another kind, the fusion is not known, or a number is out of range.
         """

@@ -55,7 +55,8 @@ class QdrantEdgeHybridRetriever(EdgeRetriever):
         :param weights: of the vectors and of the words; None: 0.6 and 0.4 by "convex", 0.25 and 0.75 by "rrf". 0 leaves
             a side out.
         :param weigh_by_coverage: multiply the weight of the words by the share of the question's words that the best
-            match by words holds: a question in another language than the documents then goes by its vector. False with
+            match by words holds, and by 0.25 besides where question and match are of two languages, French and
+            English, by their function words: such a question goes by its vector. False with
             `fusion="rrf"`, `weights=[1, 1]` and `rank_constant=60` is plain reciprocal rank fusion.
         :param rank_constant: the k of reciprocal rank fusion, of "rrf" alone: the higher, the less the first places
             count more than the next.

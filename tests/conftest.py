@@ -6,7 +6,9 @@ moves every number; nothing is downloaded.
 
 import json
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -67,6 +69,24 @@ def randomize(model: torch.nn.Module) -> None:
 def loud_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verb run in this process leaves its logging alone: other tests look at the logs."""
     monkeypatch.setattr("bloomz_haystack.cli.errors.quiet_libraries", lambda: None)
+
+
+@pytest.fixture(scope="session")
+def reserve_port() -> Iterator[Callable[[], int]]:
+    """Return a port of 127.0.0.1 for a server that cannot take one of the kernel's choice.
+
+    A socket that is bound and does not listen holds it: the server may bind beside it, and the kernel gives it to
+    nobody else, before the server starts and while it is stopped.
+    """
+    with ExitStack() as sockets:
+
+        def reserve() -> int:
+            holder = sockets.enter_context(socket.socket())
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.bind(("127.0.0.1", 0))
+            return int(holder.getsockname()[1])
+
+        yield reserve
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 from haystack_integrations.common.bloomz.checkpoint import BUNDLED_FOLDER, BUNDLED_RANKER, BUNDLED_RETRIEVER
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+SECONDS = 600  # an end for what hangs, also on a slow machine
 WEIGHTS = [BUNDLED_FOLDER / name / "model.safetensors" for name in (BUNDLED_RETRIEVER, BUNDLED_RANKER)]
 
 
@@ -50,4 +51,5 @@ def test_it_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     roots = os.pathsep.join(str(path.parent.parent / name) for name in ("components", "pipeline"))
     monkeypatch.setenv("PYTHONPATH", roots)  # of the kernel's own process
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(path.parent)}}).execute()
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=SECONDS, startup_timeout=SECONDS, resources=resources).execute()

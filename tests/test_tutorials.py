@@ -20,6 +20,7 @@ import pytest
 pytestmark = pytest.mark.slow  # whole processes
 
 ROOT = Path(__file__).parents[1]
+SECONDS = 600  # an end for what hangs, also on a slow machine
 PAGES = ("start.md", "tutorial.md", "fr/start.md", "fr/tutorial.md")
 # A block, its title, and the text right below, which is what it prints.
 BLOCK = re.compile(r'^```(\w+)(?: title="(.*?)")?\n(.*?)^```\n(?:```text\n(.*?)^```\n)?', re.MULTILINE | re.DOTALL)
@@ -73,7 +74,7 @@ def on_terminal(blocks: list[Block], folder: Path) -> list[str]:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=errors)
         os.close(slave)
         printed = b"".join(_read(master))
-        assert process.wait(60) == 0, (folder / "stderr.txt").read_text(encoding="utf-8")
+        assert process.wait(SECONDS) == 0, (folder / "stderr.txt").read_text(encoding="utf-8")
     return DRAWN.sub("", printed.decode()).split(END)[:-1]
 
 
@@ -99,13 +100,13 @@ def served(line: str, folder: Path) -> Iterator[str]:
     assert process.stderr is not None
     try:
         address = json.loads(process.stderr.readline())["address"]
-        client = httpx.Client(transport=httpx.HTTPTransport(retries=8))  # 8 waits, the last of 32 seconds
+        client = httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=SECONDS)  # 8 waits, the last of 32 s
         while client.get(f"{address}/readyz").status_code != 200:
             time.sleep(0.1)
         yield address
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=SECONDS)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -128,5 +129,7 @@ def test_the_service_of_a_tutorial_answers(page: str, tmp_path: Path) -> None:
     with served(serve, tmp_path) as address:
         for line in curls:
             body = json.loads(shlex.split(line)[-1])
-            answer = httpx.post(shlex.split(line)[1].replace("http://127.0.0.1:8000", address), json=body).json()
+            answer = httpx.post(
+                shlex.split(line)[1].replace("http://127.0.0.1:8000", address), json=body, timeout=SECONDS
+            ).json()
             assert answer["passages"][0]["answer"]["text"].startswith("Un repas est remboursé jusqu'à 20 euros")

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -204,6 +203,23 @@ def test_without_pyarrow_it_says_how_to_install_it(
         embed_inputs([rows], tmp_path / "parts", settings)
 
 
+# Killed at any moment after five parts, by a thread of its own: another process could be late.
+KILLED = """
+import os, sys, threading, time
+from pathlib import Path
+from bloomz_haystack.__main__ import main
+
+def kill():
+    out = Path(sys.argv[sys.argv.index("--out") + 1])
+    while len(list(out.glob("*.parquet"))) < 5:
+        time.sleep(0.002)
+    os.kill(os.getpid(), 9)
+
+threading.Thread(target=kill, daemon=True).start()
+main()
+"""
+
+
 @pytest.mark.slow
 def test_what_kill_9_leaves_is_gone_on_with(
     rows: Path, settings: EmbedSettings, tmp_path: Path, contents: "Contents"
@@ -224,11 +240,8 @@ def test_what_kill_9_leaves_is_gone_on_with(
         settings.model,
     ]
     command += ["--part-passages", "4", "--passage-words", "12", "--json"]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while run.poll() is None and len(list(out.glob("*.parquet"))) < 5:
-        time.sleep(0.002)
-    run.kill()
-    assert run.wait() == -signal.SIGKILL
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command[3:]], check=False)
+    assert killed.returncode == -signal.SIGKILL
     assert not (out / "parts.json").exists()
     there = len(list(out.glob("*.parquet")))
     result = subprocess.run(command, capture_output=True, text=True, check=True)

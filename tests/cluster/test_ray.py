@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.cluster.conftest import Contents
 
 MEGABYTES = 2**20
+SECONDS = 600  # an end for what hangs, also on a slow machine
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ class MachineFailure(IndexProgress):
     def advanced(self, summary: IndexSummary, bytes_done: int) -> None:
         self.parts += 1
         if starting := list(self.maker._starting):
-            self.maker.ray.wait(starting, timeout=60)
+            self.maker.ray.wait(starting, timeout=SECONDS)
         if len(self.maker._working) == 2:
             self.both_since = self.both_since or self.parts
             if self.parts == self.both_since + 3:
@@ -82,7 +83,7 @@ def test_a_cluster_without_a_free_cpu_is_refused(cluster: Any, settings: EmbedSe
     ray.init(cluster.address, log_to_driver=False)
     try:
         group = ray.util.placement_group([{"CPU": 1}] * 3)
-        ray.get(group.ready(), timeout=30)
+        ray.get(group.ready(), timeout=SECONDS)
         with pytest.raises(ValueError, match="no room for an actor: 0 of 3 CPUs are free; wait, or add a machine"):
             RayEncoders(settings, "auto")
         with pytest.raises(ValueError, match="--device cuda: the Ray cluster has no GPU"):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-SECONDS = 100
+SECONDS = 600  # an end for what hangs, also on a slow machine
 
 # Two threads in the parent: with one there is no pool of OpenMP whose loss could hang the child.
 PREFORK = """

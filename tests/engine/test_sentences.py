@@ -89,9 +89,9 @@ def test_nothing_is_lost_and_the_order_is_kept(text: str, longest: int) -> None:
 
 def test_a_long_text_takes_linear_time() -> None:
     def seconds(text: str) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         sentences(text)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     text = "Il pleut... « ((( " * 20_000
     assert min(seconds(text * 4) for _ in range(3)) < 12 * max(min(seconds(text) for _ in range(3)), 0.005)

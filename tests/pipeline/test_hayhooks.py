@@ -6,13 +6,12 @@ BLOOMZ_HAYHOOKS_PYTHON can name a Python that has it.
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 WRAPPERS = ROOT / "docs/examples/hayhooks"
 PYTHON = os.environ.get("BLOOMZ_HAYHOOKS_PYTHON") or (sys.executable if importlib.util.find_spec("hayhooks") else None)
 QUESTION = "Combien d'heures de sommeil faut-il à un adulte ?"
-SECONDS = 240
+SECONDS = 600  # an end for what hangs, also on a slow machine
 
 pytestmark = [
     pytest.mark.slow,
@@ -47,11 +46,9 @@ def expected(store: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def address(store: Path, expected: dict[str, Any]) -> Iterator[str]:
+def address(store: Path, expected: dict[str, Any], reserve_port: Callable[[], int]) -> Iterator[str]:
     """The wrapper, served; after `expected`, since a folder serves one process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = reserve_port()
     run = "from hayhooks.cli import hayhooks_cli; hayhooks_cli()"
     command = [str(PYTHON), "-c", run, "run", "--host", "127.0.0.1", "--port", str(port)]
     paths = os.pathsep.join([str(ROOT / "components"), str(ROOT / "pipeline")])
@@ -74,7 +71,7 @@ def address(store: Path, expected: dict[str, Any]) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(SECONDS)
 
 
 def post(url: str, body: dict[str, Any]) -> dict[str, Any]:

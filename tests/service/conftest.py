@@ -19,6 +19,8 @@ from bloomz_haystack.settings import IndexSettings
 
 EXAMPLES = Path(__file__).parents[2] / "pipeline/bloomz_haystack/examples"
 
+SECONDS = 600  # an end for what hangs, also on a slow machine
+
 Serve = Callable[..., "Served"]
 
 
@@ -26,7 +28,9 @@ class Served(httpx.Client):
     """A client of one running service."""
 
     def __init__(self, port: int, app: object) -> None:
-        super().__init__(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        # A connection is let go before the service closes it, after 5 seconds: else a request could meet the end.
+        limits = httpx.Limits(keepalive_expiry=1)
+        super().__init__(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS, limits=limits)
         self.app = app
 
 
@@ -42,14 +46,14 @@ def running(settings: ServeSettings) -> Iterator[Served]:
     thread.start()
     try:
         with Served(listener.getsockname()[1], app) as client:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + SECONDS
             while client.get("/readyz").status_code != 200:
                 assert time.monotonic() < deadline, app.state.service.failure
                 time.sleep(0.02)
             yield client
     finally:
         server.should_exit = True
-        thread.join(60)
+        thread.join(SECONDS)
         listener.close()
 
 

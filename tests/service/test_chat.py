@@ -2,6 +2,7 @@
 speaks OpenAI's protocol over real HTTP, and misbehaves by the name of its model.
 """
 
+import itertools
 import json
 import re
 import threading
@@ -30,6 +31,7 @@ PIECES = ["Il faut ", "sept à neuf", " heures [1]", "."]
 ANSWER = "".join(PIECES)
 USAGE = {"prompt_tokens": 21, "completion_tokens": 7, "total_tokens": 28}
 
+SECONDS = 600  # an end for what hangs, also on a slow machine
 EXAMPLES = Path(__file__).parents[2] / "pipeline/bloomz_haystack/examples"
 
 Serve = Callable[..., httpx.Client]
@@ -43,7 +45,7 @@ class StandIn(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), StandInHandler)
         self.requests: list[dict[str, Any]] = []
-        self.hung_up = threading.Event()
+        self.hung_up, self.over = threading.Event(), threading.Event()
 
     @property
     def url(self) -> str:
@@ -68,7 +70,7 @@ class StandInHandler(BaseHTTPRequestHandler):
             reason = "context length is 512 tokens\nTraceback (most recent call last)"
             self._json(statuses[model], {"error": {"message": reason, "type": "x", "code": None}})
         elif model == "slow":
-            time.sleep(3)
+            self.server.over.wait(SECONDS)
         elif model == "garbage":
             self._json(200, {"surprise": True})
         elif body.get("stream"):
@@ -91,7 +93,7 @@ class StandInHandler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        pieces = ["x"] * 2000 if model == "endless" else PIECES
+        pieces = itertools.repeat("x") if model == "endless" else PIECES
         for place, piece in enumerate(pieces):
             if model == "dies" and place == 2:
                 return  # without a finish, without [DONE]
@@ -124,6 +126,7 @@ def stand_in() -> Iterator[StandIn]:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield server
+        server.over.set()
         server.shutdown()
         thread.join()
 
@@ -297,7 +300,7 @@ FAILURES = [
 def test_a_generator_that_fails_is_one_line(
     generating: Serve, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, model: str, status: int, line: str
 ) -> None:
-    monkeypatch.setenv("OPENAI_TIMEOUT", "0.5")
+    monkeypatch.setenv("OPENAI_TIMEOUT", "0.5" if model == "slow" else str(SECONDS))
     client = generating(model)
     answer = client.post("/v1/chat/completions", json=body())
     assert answer.status_code == status
@@ -338,7 +341,7 @@ def test_a_reader_who_leaves_stops_the_generator(generating: Serve, stand_in: St
         lines = answer.iter_lines()
         for _ in range(6):
             next(lines)
-    assert stand_in.hung_up.wait(10)
+    assert stand_in.hung_up.wait(SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ ENGLISH_QUESTION = "How many hours of sleep does an adult need?"
 ENGLISH_ANSWER = "An adult needs seven to nine hours of sleep a night."
 Serve = Callable[..., httpx.Client]  # a store, else one of sleep.txt and sommeil.txt; settings by name -> a service
 TOKEN = "s3cret"
+SECONDS = 600  # an end for what hangs, also on a slow machine
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -69,8 +70,8 @@ class Page:
         )
 
     def until(self, condition: Callable[[], Any]) -> Any:  # noqa: ANN401  # what the condition returns
-        """Return the first truth that a condition gives within ten seconds; an element may go while it is looked at."""
-        wait = WebDriverWait(self.driver, 10, 0.02, ignored_exceptions=[StaleElementReferenceException])
+        """Return the first truth that a condition gives; an element may go while it is looked at."""
+        wait = WebDriverWait(self.driver, SECONDS, 0.02, ignored_exceptions=[StaleElementReferenceException])
         try:
             return wait.until(lambda _: condition())
         except TimeoutException:

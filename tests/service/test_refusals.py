@@ -18,6 +18,7 @@ from bloomz_haystack.settings import AskSettings
 pytestmark = pytest.mark.slow  # a service of its own, its threads, or hundreds of requests
 
 Serve = Callable[..., httpx.Client]
+SECONDS = 600  # an end for what hangs, also on a slow machine
 QUESTION = {"query": "Où est la tour Eiffel ?"}
 NESTED = b'{"operator": "NOT", "conditions": [' * 300 + b"]}" * 300
 
@@ -115,7 +116,7 @@ def test_a_body_that_does_not_say_how_long_it_is(served: httpx.Client) -> None:
 
     try:
         answer = served.post("/v1/search", content=endless(), headers={"Content-Type": "application/json"})
-    except httpx.WriteError:  # the server hangs up while we still send
+    except (httpx.NetworkError, httpx.RemoteProtocolError):  # the server hangs up while we still send
         return
     assert_error(answer, 413, "may have 4,000,000 bytes")
 
@@ -251,7 +252,7 @@ def test_no_documents_give_a_500(fuzzed: httpx.Client, method: str, body: object
 def test_the_fuzzed_service_stands_and_wrote_nothing_outside(fuzzed: httpx.Client) -> None:
     folder = fuzzed.app.state.service.models.store.folder  # type: ignore[attr-defined]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["store"]
-    until = time.monotonic() + 60
+    until = time.monotonic() + SECONDS
     while fuzzed.app.state.service.jobs.busy() and time.monotonic() < until:  # type: ignore[attr-defined]
         time.sleep(0.05)
     assert fuzzed.post("/v1/search", json=QUESTION).status_code == 200

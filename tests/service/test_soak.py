@@ -25,7 +25,6 @@ def soak_module() -> Any:  # noqa: ANN401  # a module
 def test_under_mixed_load_every_answer_is_right_and_nothing_leaks(tmp_path: Path) -> None:
     soaked = soak_module().soak(SECONDS, tmp_path)
     assert (soaked.wrong, soaked.errors, soaked.code) == ([], [], 0)
-    assert set(soaked.answers) == {"search", "rerank", "embed", "index", "broken", "hung up"}
     assert soaked.late.files <= soaked.early.files + 16  # connections come and go
     assert soaked.late.threads <= soaked.early.threads + 4
     assert soaked.late.resident < 1.25 * soaked.early.resident

@@ -26,7 +26,7 @@ from haystack_integrations.document_stores.qdrant_edge import shard as shard_mod
 PASSAGES, DIMENSION, BATCH = 20_000, 8, 500
 
 INDEXING = """
-import sys
+import os, sys, threading
 import numpy as np
 from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
@@ -35,12 +35,17 @@ from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocument
 folder, passages, dimension, batch = sys.argv[1], *map(int, sys.argv[2:5])
 embeddings = np.random.default_rng(0).standard_normal((passages, dimension)).astype(np.float32)
 store = QdrantEdgeDocumentStore(folder, dimension, indexed_meta_fields=["lang"])
+middle = threading.Event()
+if sys.argv[5:] == ["killed"]:  # from inside: no other process could be late
+    threading.Thread(target=lambda: (middle.wait(), os.kill(os.getpid(), 9)), daemon=True).start()
 for start in range(0, passages, batch):
     rows = range(start, min(start + batch, passages))
     documents = [Document(id=f"p{i}", content=f"passage {i}", meta={"lang": "fr" if i % 2 else "en"}) for i in rows]
     store.write_embeddings(documents, embeddings[rows.start : rows.stop], DuplicatePolicy.SKIP)
     print(rows.stop, flush=True)
-if len(sys.argv) > 5:
+    if rows.stop == 7_000:
+        middle.set()
+if sys.argv[5:] == ["wait"]:
     sys.stdin.read()
 """
 
@@ -66,13 +71,10 @@ def store(tmp_path: Path) -> Iterator[QdrantEdgeDocumentStore]:
 @pytest.mark.slow
 def test_kill_9_in_the_middle_of_indexing(tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    process = _start(folder)
-    _read_until(process, 7_000)
-    process.send_signal(signal.SIGKILL)
-    assert process.stdout is not None
-    rest = process.stdout.read()
-    assert process.wait() == -signal.SIGKILL
-    reported = int(rest.split()[-1]) if rest.split() else 7_000
+    process = _start(folder, "killed")
+    printed, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    reported = int(printed.split()[-1])
     assert 7_000 <= reported < PASSAGES  # it was in the middle
 
     store = QdrantEdgeDocumentStore(str(folder), DIMENSION, indexed_meta_fields=["lang"])
@@ -370,10 +372,11 @@ def test_eight_threads_search_while_one_writes(tmp_path: Path) -> None:
     store = QdrantEdgeDocumentStore(str(tmp_path / "store"), 16)
     store.write_embeddings(documents[:500], vectors[:500])
     done, searches, failures = threading.Event(), [0] * 8, []
+    most = 200_000  # 4,000 were seen; a writer that is starved would never end
 
     def search(thread: int) -> None:
         rng = np.random.default_rng(thread)
-        while not done.is_set():
+        while not done.is_set() and sum(searches) < most:
             wanted = int(rng.integers(500))
             found = store.query_batch([vectors[wanted]], top_k=3)[0]
             scores = [document.score or 0.0 for document in found]
@@ -385,16 +388,16 @@ def test_eight_threads_search_while_one_writes(tmp_path: Path) -> None:
     threads = [threading.Thread(target=search, args=(thread,)) for thread in range(8)]
     for thread in threads:
         thread.start()
-    start = time.perf_counter()
+    while not all(searches) and all(thread.is_alive() for thread in threads):
+        time.sleep(0.001)
     for begin in range(500, 3000, 250):
         store.write_embeddings(documents[begin : begin + 250], vectors[begin : begin + 250])
-    seconds = time.perf_counter() - start
     done.set()
     for thread in threads:
         thread.join()
     assert failures == []
     assert min(searches) > 0
-    assert seconds < 60  # the writer is not starved: 0.6 s on free cores, 15 s seen on a crowded machine
+    assert sum(searches) < most, "the writer is starved"
     assert store.count_documents() == 3000
     store.close()
 

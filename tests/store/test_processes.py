@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import os
+import select
 import shutil
 import stat
 import subprocess
@@ -32,6 +33,7 @@ from haystack_integrations.document_stores.qdrant_edge import QdrantEdgeDocument
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 needs_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may become nobody")
 NOBODY = 65534
+SECONDS = 600  # an end for what hangs, also on a slow machine
 QUERY = [1.0, 2.0]
 
 
@@ -44,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[QdrantEdgeDocumentStore]:
 
 
 def in_child(work: Callable[[], object]) -> str:
-    """What `work` returned or raised in a forked child that had 20 seconds."""
+    """What `work` returned or raised in a forked child, if it does not hang."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -55,16 +57,12 @@ def in_child(work: Callable[[], object]) -> str:
         os.write(write, said.encode())
         os._exit(0)
     os.close(write)
-    for _ in range(400):
-        if os.waitpid(child, os.WNOHANG)[0]:
-            break
-        time.sleep(0.05)
-    else:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-        return "hangs"
     with os.fdopen(read) as pipe:
-        return pipe.read()
+        said, _, _ = select.select([pipe], [], [], SECONDS)
+        if not said:
+            os.kill(child, 9)
+        os.waitpid(child, 0)
+        return pipe.read() if said else "hangs"
 
 
 USES: dict[str, Callable[[QdrantEdgeDocumentStore], object]] = {
@@ -93,13 +91,13 @@ def test_a_forked_child_gets_one_line_from_every_method(store: QdrantEdgeDocumen
         shard = store._shard()
         with shard.writing, shard.changing():
             held.set()
-            leave.wait(60)
+            leave.wait(SECONDS)
 
     for busy in (False, True):  # a thread of the parent may be inside, with every lock, when the fork comes
         thread = threading.Thread(target=hold) if busy else None
         if thread:
             thread.start()
-            held.wait(60)
+            held.wait(SECONDS)
         for use, work in USES.items():
             said = in_child(lambda work=work: work(store))  # type: ignore[misc]
             assert "was opened before this process was forked" in said, (use, said)
@@ -141,7 +139,7 @@ def test_a_child_that_does_something_else_ends(store: QdrantEdgeDocumentStore) -
         "child = os.fork()\nif child == 0: sys.exit(7)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), store.count_documents())"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=SECONDS, check=False)
     assert (done.stdout, done.returncode) == ("7 0\n", 0), done.stderr
 
 
@@ -158,6 +156,9 @@ store.close()
 
 @pytest.mark.slow
 def test_waiting_for_another_process(store: QdrantEdgeDocumentStore, caplog: pytest.LogCaptureFixture) -> None:
+    def notes() -> list[str]:
+        return [message for message in caplog.messages if "open in another process: waiting" in message]
+
     store.close()
     command = [sys.executable, "-c", HOLDER, str(store.folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
@@ -169,11 +170,18 @@ def test_waiting_for_another_process(store: QdrantEdgeDocumentStore, caplog: pyt
         assert caplog.messages == []
         with pytest.raises(DocumentStoreError, match="is open in another process"):
             store.open(wait=0.3)
-        threading.Timer(0.5, lambda: (holder.stdin.write("\n"), holder.stdin.flush())).start()  # type: ignore[union-attr]
-        store.open(wait=30)
+
+        def let_go() -> None:
+            while len(notes()) < 2:  # until the next one waits
+                time.sleep(0.01)
+            holder.communicate("\n")
+
+        letting_go = threading.Thread(target=let_go)
+        letting_go.start()
+        store.open(wait=SECONDS)
         assert store.count_documents() == 1
-    waiting = [message for message in caplog.messages if "open in another process: waiting" in message]
-    assert len(waiting) == 2  # one note a wait
+        letting_go.join()
+    assert len(notes()) == 2  # one note a wait
 
 
 def as_nobody(work: Callable[[], object]) -> str:
@@ -396,12 +404,13 @@ def test_several_ask_at_once_and_index_waits(tmp_path: Path) -> None:
     store = tmp_path / "store"
     index_files([corpus], store, IndexSettings(model="tiny-fr-en-retriever"))
     code = (
-        "import sys; from bloomz_haystack import Answerer\n"
-        "print(len(Answerer(sys.argv[1]).ask('Quand ouvre le portail ?').passages))"
+        "import sys; from bloomz_haystack import Answerer, AskSettings\n"
+        f"settings = AskSettings(wait={SECONDS})\n"
+        "print(len(Answerer(sys.argv[1], settings).ask('Quand ouvre le portail ?').passages))"
     )
     commands = [[sys.executable, "-c", code, str(store)]] * 2
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     (corpus / "b.txt").write_text("La cantine ferme à deux heures. The canteen closes at two.")
-    assert index_files([corpus], store).embedded == 1
-    answers = [process.communicate(timeout=120)[0] for process in running]
+    assert index_files([corpus], store, IndexSettings(wait=SECONDS)).embedded == 1
+    answers = [process.communicate(timeout=SECONDS)[0] for process in running]
     assert all(answer in ("1\n", "2\n") for answer in answers)

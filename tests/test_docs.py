@@ -97,6 +97,7 @@ def test_there_are_blocks_to_run() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    put_clone(tmp_path)
     blocks = PYTHON.findall(page.read_text(encoding="utf-8"))
     marked = "\n".join(f"{code}\nprint({END!r}, flush=True)" for code, _ in blocks)
     result = run([sys.executable, "-c", marked], tmp_path)
@@ -163,6 +164,9 @@ def test_rows_of_the_pages_are_rows(page: str) -> None:
 
 def test_the_readme_is_short_and_begins_with_what_a_newcomer_looks_for() -> None:
     assert len(README.splitlines()) <= 130
+    first = PYTHON.search(README)
+    assert first is not None
+    assert sum(bool(line) for line in first[1].splitlines()) <= 3
     top = "\n".join(README.splitlines()[:40])
     for needed in ("| ", "make demo", "make test", "```python", "print("):
         assert needed in top

@@ -7,12 +7,18 @@ TYPE_CHECKING = False  # not typing's: the command line handles Ctrl-C only once
 
 if TYPE_CHECKING:
     from bloomz_haystack.answering import Answerer
+    from bloomz_haystack.indexing.index import index_files
     from bloomz_haystack.pipelines import ask_pipeline, index_pipeline
     from bloomz_haystack.settings import AskSettings, IndexSettings
 
-__all__ = ["Answerer", "AskSettings", "IndexSettings", "ask_pipeline", "index_pipeline"]
+__all__ = ["Answerer", "AskSettings", "IndexSettings", "ask_pipeline", "index_files", "index_pipeline"]
 
-_MODULES = {"Answerer": "answering", "AskSettings": "settings", "IndexSettings": "settings"}
+_MODULES = {
+    "Answerer": "answering",
+    "AskSettings": "settings",
+    "IndexSettings": "settings",
+    "index_files": "indexing.index",
+}
 
 
 def __getattr__(name: str) -> object:

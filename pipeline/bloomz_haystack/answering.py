@@ -59,6 +59,15 @@ class Answer:
     prefix_cache: dict[str, int] = field(default_factory=dict)  # the ranker's `stats`
     hybrid: bool = False
 
+    def __str__(self) -> str:
+        """Return the sentence that answers, else the whole of the best passage; nothing if there is none.
+
+        >>> print(Answer("Où ?", [FoundPassage("1", "Ici. Là.", 0.9, 0.8, {}, FoundSentence("Ici.", 0, 4, 0.7, None))]))
+        Ici.
+        """
+        best = self.passages[0] if self.passages else None
+        return "" if best is None else best.answer.text if best.answer else best.content
+
     def as_json(self) -> dict[str, Any]:
         """Return what `bloomz ask --json` prints."""
         passages = [

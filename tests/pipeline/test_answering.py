@@ -189,7 +189,7 @@ def test_the_clock_is_that_of_the_components(store: Path, tiny_ranker: Path, mon
         assert tracer.before is (before.before if isinstance(before, StepTracer) else before)
         answerer.ask("Where?")
         assert tracing.tracer.actual_tracer is tracer
-    assert seconds == {"embed": 0.25, "retrieve": 0, "rank": 0}
+    assert seconds == {"embed": 0.25, "retrieve": 0, "rank": 0, "read": 0.25}  # the reader encodes sentences
 
 
 def test_the_store_is_held_only_while_it_is_searched_or_as_long_as_wanted(

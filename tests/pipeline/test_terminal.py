@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,8 +25,11 @@ from bloomz_haystack.cli import answer_table as answers
 from bloomz_haystack.cli import console as drawing
 from bloomz_haystack.cli import main as cli
 from bloomz_haystack.cli import output as showing
+from bloomz_haystack.cli import progress as bars
 from bloomz_haystack.cli.errors import mend_streams
+from bloomz_haystack.cli.index_report import IndexBar
 from bloomz_haystack.cli.progress import TerminalWatcher
+from bloomz_haystack.cluster.store_copy import CopySummary
 from bloomz_haystack.files.printable import counted, printable
 from bloomz_haystack.indexing.files import Problem
 from bloomz_haystack.indexing.index import IndexSummary, index_files
@@ -155,7 +159,7 @@ def test_speed_is_counted_without_the_time_to_load(tmp_path: Path, tiny_bloom: P
 
 
 def test_progress_is_quiet_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    watcher = showing.IndexBar()
+    watcher = IndexBar()
     watcher.started(10)
     watcher.advanced(IndexSummary("m", "s", embedded=3), 5)
     watcher.problem(Problem("a\x1b[2J.txt", "broken\x07", 3))
@@ -165,7 +169,25 @@ def test_progress_is_quiet_where_nobody_looks(capsys: pytest.CaptureFixture[str]
     benchmarking.step("embed", 10)(5)
     benchmarking.note("b\x07")
     benchmarking.stop()
+    copying = bars.CopyBar("copying")
+    copying.begun -= 60
+    copying.advanced(CopySummary(read=500, in_source=1000))
+    copying.stop()
     assert capsys.readouterr() == ("", "bloomz: a\\x1b[2J.txt:3: broken\\x07\nbloomz: b\\x07\n")
+
+
+def test_a_copy_of_more_than_two_seconds_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, screen = [0.0], io.StringIO()
+    monkeypatch.setattr(bars, "console", lambda stderr: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(bars, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    bar = bars.CopyBar("loading")
+    now[0] = 1.9
+    bar.advanced(CopySummary(read=500, in_source=2000))
+    assert screen.getvalue() == ""
+    now[0] = 2.5
+    bar.advanced(CopySummary(read=1000, in_source=2000))
+    bar.stop()
+    assert re.search(r"loading .* 50 % 1,000 passages, 400/s", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()))
 
 
 def test_a_wide_table_is_cut_into_parts_that_fit(
@@ -465,6 +487,14 @@ def test_wrong_arguments_import_nothing_heavy(arguments: list[str], tmp_path: Pa
     )
     assert (done.returncode, done.stdout) == (2, "[]\n")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_json_is_printed_without_anything_heavy(tmp_path: Path) -> None:
+    watch = "import atexit, sys; atexit.register(lambda: print({'torch', 'haystack', 'rich'} & set(sys.modules)))"
+    code = f"{watch}\nfrom bloomz_haystack.cli.output import print_json, print_lines\n"
+    code += "print_lines(['été']); print_json({'été': 'summer'})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ('été\n{"été": "summer"}\nset()\n', "")
 
 
 # ---------------------------------------------------------------- stopped

@@ -113,7 +113,7 @@ def _print_plan(passages: int | None, rate: int | None, constants: Path | None, 
     known = read_constants(constants)
     asked = ([passages] if passages else SIZES, [rate] if rate else RATES, list(NUMBERS), values_of(known))
     if json:
-        from bloomz_haystack.cli.output import print_json  # imports torch
+        from bloomz_haystack.cli.output import print_json
 
         print_json(plan_values(*asked, known))
     else:

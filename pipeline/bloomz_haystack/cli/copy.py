@@ -20,11 +20,16 @@ def copy_verb(
         for pipeline in (source, target):
             check_source(None, pipeline)
         from bloomz_haystack.cli.output import print_json, print_lines
+        from bloomz_haystack.cli.progress import CopyBar
         from bloomz_haystack.cluster.store_copy import copy_passages
         from bloomz_haystack.files.printable import counted
 
         clean_up_when_stopped()
-        summary = copy_passages(source, target)
+        bar = CopyBar("copying")
+        try:
+            summary = copy_passages(source, target, bar.advanced)
+        finally:
+            bar.stop()
         if json:
             print_json(summary.as_json())
             return

@@ -69,7 +69,8 @@ def embed_verb(
             precision=precision,  # type: ignore[arg-type]  # checked by its parser
             device=device,
         )
-        from bloomz_haystack.cli.output import IndexBar, print_json
+        from bloomz_haystack.cli.index_report import IndexBar
+        from bloomz_haystack.cli.output import print_json
         from bloomz_haystack.cluster.embed import embed_inputs
         from bloomz_haystack.cluster.ray_encoders import RayEncoders
         from bloomz_haystack.files.shard import ALL_BLOCKS
@@ -93,7 +94,8 @@ def show_embedded(summary: "EmbedSummary") -> None:
 
     :param summary: of the run.
     """
-    from bloomz_haystack.cli.output import left_aside, print_lines, speed_line
+    from bloomz_haystack.cli.index_report import left_aside, speed_line
+    from bloomz_haystack.cli.output import print_lines
     from bloomz_haystack.files.printable import counted
 
     done = f"{summary.embedded:,} embedded, {summary.unchanged:,} there already"
@@ -109,7 +111,7 @@ def embedded_as_json(summary: "EmbedSummary") -> dict[str, object]:
     :param summary: of the run.
     :returns: plain values.
     """
-    from bloomz_haystack.cli.output import summary_as_json
+    from bloomz_haystack.cli.index_report import summary_as_json
 
     values = {name: value for name, value in summary_as_json(summary).items() if name != "removed"}
     values |= {"out": values.pop("store"), "parts": summary.parts, "truncated": summary.truncated}

@@ -78,7 +78,8 @@ def index_verb(
             changed_settings(settings, FILES_AND_PASSAGES)
         elif store is None:
             check_source(store, pipeline)
-        from bloomz_haystack.cli.output import IndexBar, print_json, show_summary, summary_as_json
+        from bloomz_haystack.cli.index_report import IndexBar, show_summary, summary_as_json
+        from bloomz_haystack.cli.output import print_json
         from bloomz_haystack.indexing.index import index_files
         from bloomz_haystack.pipelines import hide_progress, load_pipeline, models_of
         from bloomz_haystack.store_folder import StoreFolder

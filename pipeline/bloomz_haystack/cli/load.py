@@ -33,12 +33,17 @@ def load_verb(
         if pipeline and hybrid:
             raise ValueError("--hybrid: the pipeline says it; change it in the YAML file")
         from bloomz_haystack.cli.output import print_json, print_lines
+        from bloomz_haystack.cli.progress import CopyBar
         from bloomz_haystack.cluster.load import load_parts
         from bloomz_haystack.files.printable import counted
 
         clean_up_when_stopped()
         folder = store or pipeline.with_suffix("")  # type: ignore[union-attr]  # one of the two is there
-        summary = load_parts(folders, folder, pipeline=pipeline, hybrid=hybrid, wait=wait)
+        bar = CopyBar("loading")
+        try:
+            summary = load_parts(folders, folder, pipeline=pipeline, hybrid=hybrid, wait=wait, advanced=bar.advanced)
+        finally:
+            bar.stop()
         if json:
             print_json(summary.as_json())
             return

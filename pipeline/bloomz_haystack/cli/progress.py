@@ -1,12 +1,19 @@
-"""A benchmark run -> a bar on the terminal: row, step, rate, time left; quiet when stderr is a file or a pipe."""
+"""A benchmark run, or a copy -> a bar on the terminal: rate, time left; quiet when stderr is a file or a pipe."""
 
+import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rich.progress import TaskID
 from rich.text import Text
 
 from bloomz_haystack.cli.console import console, progress_bar
-from bloomz_haystack.files.printable import printable
+from bloomz_haystack.files.printable import counted, printable
+
+if TYPE_CHECKING:
+    from bloomz_haystack.cluster.store_copy import CopySummary
+
+COPY_SECONDS = 2  # a copy that takes less shows no bar
 
 
 class TerminalWatcher:
@@ -53,6 +60,37 @@ class TerminalWatcher:
         :param text: the line.
         """
         self.console.print(Text(f"bloomz: {printable(text)}"), soft_wrap=True)
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        self.progress.stop()
+
+
+class CopyBar:
+    """The passages that were written to a store, or were there."""
+
+    def __init__(self, doing: str) -> None:
+        """Prepare the bar.
+
+        :param doing: "copying" or "loading".
+        """
+        self.doing, self.begun = doing, time.monotonic()
+        self.progress = progress_bar(console(stderr=True), "rate")
+        self.task: TaskID | None = None
+
+    def advanced(self, summary: "CopySummary") -> None:
+        """Move the bar.
+
+        :param summary: so far.
+        """
+        seconds = time.monotonic() - self.begun
+        if seconds < COPY_SECONDS:
+            return
+        if self.task is None:
+            self.progress.start()
+            self.task = self.progress.add_task(self.doing, total=max(summary.in_source, 1), rate="")
+        rate = f"{counted(summary.read, 'passage')}, {summary.read / seconds:,.0f}/s"
+        self.progress.update(self.task, completed=summary.read, rate=rate)
 
     def stop(self) -> None:
         """Remove the bar."""

@@ -490,6 +490,7 @@ for number in range(10**6):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_whole_files_to_another(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Two processes write and evict in one folder meanwhile; then one is killed in the middle of its work."""
     command = [sys.executable, "-c", WRITER, checkpoint.name, str(tmp_path)]

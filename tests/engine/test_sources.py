@@ -147,6 +147,7 @@ def test_a_shape_that_the_configuration_denies_is_one_line(make_bloom: MakeBloom
         open_checkpoint(str(folder), "embed", device="cpu")
 
 
+@pytest.mark.slow
 def test_the_bundled_pair_needs_neither_transformers_nor_the_compiler() -> None:
     code = (
         "import sys\n"

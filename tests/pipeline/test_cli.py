@@ -94,6 +94,7 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
     assert control.stderr.endswith(" ['numpy']\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (BUNDLED_FOLDER / BUNDLED_RANKER / "model.safetensors").exists(), reason="no bundled weights")
 def test_ask_imports_what_it_uses(tmp_path: Path, corpus: Path) -> None:
     """Of 3.8 thousand modules 2.1 thousand are left; these were most of the rest."""

@@ -99,6 +99,7 @@ def test_kill_9_in_the_middle_of_indexing(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_another_process_holds_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     process = _start(folder, "wait", passages=BATCH)
@@ -321,6 +322,7 @@ except DocumentStoreError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_refuses_gives_one_line(tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: Edge's own writes fail."""
     folder = tmp_path / "store"

@@ -560,6 +560,7 @@ QdrantEdgeDocumentStore(sys.argv[1], int(sys.argv[2]), hybrid=True).open()
 """
 
 
+@pytest.mark.slow
 def test_killed_while_it_gets_its_words_it_begins_again(
     tmp_path: Path, store: QdrantEdgeDocumentStore, queries: np.ndarray
 ) -> None:

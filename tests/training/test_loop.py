@@ -276,6 +276,7 @@ def test_a_run_on_two_processes_is_the_run_of_one(two: Path, tmp_path: Path, tin
     assert max(float((shared[name] - alone[name]).abs().max()) for name in alone) < 2e-3  # written in float16
 
 
+@pytest.mark.slow
 def test_training_needs_neither_haystack_nor_the_command_line(two: Path) -> None:
     assert (two / "run" / "model.safetensors").exists()  # where neither can be imported
 

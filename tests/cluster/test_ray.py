@@ -1,10 +1,10 @@
 """Actors of Ray make the parts that one process makes, bit for bit, also when a machine of the cluster dies."""
 
 import json
-import os
 import random
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bloomz_haystack.cli import main as cli
+from bloomz_haystack.cluster import ray_encoders
 from bloomz_haystack.cluster.embed import embed_inputs
 from bloomz_haystack.cluster.ray_encoders import RayEncoders
 from bloomz_haystack.indexing.index import IndexProgress, IndexSummary
@@ -24,16 +25,47 @@ MEGABYTES = 2**20
 SECONDS = 600  # an end for what hangs, also on a slow machine
 
 
+# Ray's own ends, which a slow machine would reach.
+PATIENT = {
+    "RAY_agent_register_timeout_ms": 1000 * SECONDS,
+    "RAY_gcs_server_port_wait_time_s": SECONDS,
+    "RAY_gcs_server_request_timeout_seconds": SECONDS,
+    "RAY_health_check_timeout_ms": 1000 * SECONDS,
+    "RAY_worker_register_timeout_seconds": SECONDS,
+}
+
+
+def patient(look_up: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a look-up that waits until the node is there."""
+
+    def wait(*given: object) -> Any:  # noqa: ANN401
+        end = time.monotonic() + SECONDS
+        while True:
+            try:
+                return look_up(*given)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.1)
+
+    return wait
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two machines, as Ray sees them, of one CPU and of two; the head computes nothing."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    utils = pytest.importorskip("ray.cluster_utils")
-    store = {"object_store_memory": 80 * MEGABYTES, "include_dashboard": False}
-    cluster = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
-    cluster.small, cluster.large = (cluster.add_node(num_cpus=cpus, **store) for cpus in (1, 2))
-    yield cluster
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, end in {**PATIENT, "RAY_USAGE_STATS_ENABLED": 0}.items():
+            patch.setenv(name, str(end))
+        utils, services = map(pytest.importorskip, ("ray.cluster_utils", "ray._private.services"))
+        patch.setattr(services, "get_node", patient(services.get_node))  # which Ray asks for 30 seconds
+        patch.setattr(ray_encoders, "PATIENCE", SECONDS)
+        store = {"object_store_memory": 80 * MEGABYTES, "include_dashboard": False, "wait": False}
+        cluster = utils.Cluster()
+        _, cluster.small, cluster.large = (cluster.add_node(num_cpus=cpus, **store) for cpus in (0, 1, 2))
+        cluster.wait_for_nodes(SECONDS)
+        yield cluster
+        cluster.shutdown()
 
 
 @pytest.fixture

@@ -58,11 +58,11 @@ def in_child(work: Callable[[], object]) -> str:
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as pipe:
-        said, _, _ = select.select([pipe], [], [], SECONDS)
-        if not said:
+        ended, _, _ = select.select([pipe], [], [], SECONDS)
+        if not ended:
             os.kill(child, 9)
         os.waitpid(child, 0)
-        return pipe.read() if said else "hangs"
+        return pipe.read() if ended else "hangs"
 
 
 USES: dict[str, Callable[[QdrantEdgeDocumentStore], object]] = {

@@ -121,7 +121,12 @@ def test_a_server_that_is_down_is_one_line_at_once_and_back_again(
     assert nearest(store, 3) == "3"
     postgres.stop()
     tried, connect = [], store._pool._connect
-    monkeypatch.setattr(store._pool, "_connect", lambda: (tried.append(1), connect())[1])
+
+    def counted() -> psycopg.Connection[Any]:
+        tried.append(1)
+        return connect()
+
+    monkeypatch.setattr(store._pool, "_connect", counted)
     try:
         for _ in range(3):
             with pytest.raises(DocumentStoreError, match=r"no connection to PostgreSQL .*refused") as caught:

@@ -70,7 +70,12 @@ def test_a_killed_server_keeps_what_it_said_was_written(postgres: "Postgres") ->
     )
     store.count_documents()
     told, many = 0, Event()
-    killer = Thread(target=lambda: (many.wait(SECONDS), postgres.stop(signal.SIGKILL)))
+
+    def kill() -> None:
+        many.wait(SECONDS)
+        postgres.stop(signal.SIGKILL)
+
+    killer = Thread(target=kill)
     killer.start()
     try:
         while True:

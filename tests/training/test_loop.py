@@ -456,6 +456,19 @@ def test_negatives_are_the_hardest_without_false_ones_in_the_language_of_the_pos
     assert batch.groups.tolist() == [7, 7, 12, 10, 12, 10]
 
 
+def test_a_share_of_the_tokens_is_left_out_of_each_text_and_never_all() -> None:
+    row = ROW._replace(queries={"french": np.arange(100)}, positives={"english": np.arange(200, 230)}, negatives=[])
+    whole, thinned = (contrast_batch(sampler(row, token_dropout=share), 500, 3) for share in (0.0, 0.3))
+    assert all(np.array_equal(ids, np.arange(100)) for ids in whole.questions)  # negative control
+    assert np.mean([len(ids) for ids in thinned.questions]) == pytest.approx(70, abs=1)
+    assert np.mean([len(ids) for ids in thinned.passages]) == pytest.approx(21, abs=0.5)
+    assert all((np.diff(ids) > 0).all() for ids in thinned.texts)  # in order
+    assert len({ids.tobytes() for ids in thinned.questions}) == 500
+    assert thinned.groups.tolist() == whole.groups.tolist()
+    single = contrast_batch(sampler(ROW, token_dropout=0.9), 200, 3)
+    assert {len(ids) for ids in single.texts} == {1}
+
+
 def test_a_ranker_sees_each_positive_with_its_ratio_of_negatives() -> None:
     row = ROW._replace(negatives=hardest(ROW, 10, 0.8))
     template = SpecialTokens([90], [91], [92])

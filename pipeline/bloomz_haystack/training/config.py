@@ -50,6 +50,9 @@ class DataConfig:
     language_pairs: dict[LanguagePair, Amount] = field(default_factory=dict)  # weights; empty: uniform
     single_source: bool = False  # all rows of a step from one source: its passages are harder negatives
     inverse_cloze: Share = 0.0  # share of rows whose question is a span of the passage (arXiv 1906.00300)
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = (
+        0.0  # retriever: share of each text's tokens left out of a step
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)

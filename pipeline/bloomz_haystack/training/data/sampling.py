@@ -222,6 +222,19 @@ class RowSampler:
             [row.group, *(negative.group for negative in negatives)],
         )
 
+    def thinned(self, texts: list[TokenIds], rng: np.random.Generator) -> list[TokenIds]:
+        """Return texts without the share of their tokens that `token_dropout` says; one that would lose all keeps all.
+
+        :param texts: token ids.
+        :param rng: of the step, not used if the share is 0.
+        :returns: as many texts.
+        """
+        share = self._data.token_dropout
+        if not share:
+            return texts
+        kept = [ids[rng.random(len(ids)) >= share] for ids in texts]
+        return [some if len(some) else ids for some, ids in zip(kept, texts, strict=True)]
+
     def _span(self, ids: TokenIds, rng: np.random.Generator) -> TokenIds:
         starts = np.flatnonzero(self._word_starts[ids])
         start = int(starts[rng.integers(len(starts))]) if len(starts) else 0
@@ -240,7 +253,8 @@ def contrast_batch(sampler: RowSampler, size: int, step: int) -> Contrast:
     drawn = [sampler.draw(row, rng, row.negatives) for row in sampler.rows(size, step, rng)]
     passages = [item.passage for item in drawn] + [text for item in drawn for text in item.negatives]
     groups = [item.groups[0] for item in drawn] + [group for item in drawn for group in item.groups[1:]]
-    return Contrast([item.question for item in drawn], passages, np.asarray(groups, dtype=np.int64))
+    questions, passages = sampler.thinned([item.question for item in drawn], rng), sampler.thinned(passages, rng)
+    return Contrast(questions, passages, np.asarray(groups, dtype=np.int64))
 
 
 def labelled_batch(

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,7 +17,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from bloomz_haystack import training
-from bloomz_haystack.training.config import TrainConfig, dump_config, load_config
+from bloomz_haystack.training.config import RunConfig, TrainConfig, dump_config, load_config
 from bloomz_haystack.training.data.sources import read_rows
 from bloomz_haystack.training.objectives.losses import info_nce, pair_cross_entropy
 from bloomz_haystack.training.run.loop import DivergedError
@@ -339,13 +340,17 @@ def test_the_keys_of_version_0_1_are_read_with_a_note(tmp_path: Path, caplog: py
     assert len(caplog.records) == 5
 
 
-def test_a_configuration_takes_the_sections_that_it_lacks_from_the_one_that_it_extends(tmp_path: Path) -> None:
+def test_a_configuration_takes_the_keys_that_it_lacks_from_the_one_that_it_extends(tmp_path: Path) -> None:
     first = load_config(write_config(tmp_path, base="x"))
     second = tmp_path / "second.yaml"
     second.write_text('{"extends": "recipe.yaml", "run": {"steps": 7}}', encoding="utf-8")
     found = load_config(second)
     assert (found.data, found.model, found.optimizer) == (first.data, first.model, first.optimizer)
-    assert (found.run.steps, found.run.seed) == (7, 0)  # a section that is given replaces the other one as a whole
+    assert found.run == replace(first.run, steps=7)
+    assert (first.run.seed, RunConfig().seed) == (3, 0)
+    second.write_text('{"extends": "recipe.yaml", "data": {"sources": []}, "run": 7}', encoding="utf-8")
+    with pytest.raises(ValueError, match="run"):
+        load_config(second)
     second.write_text('{"extends": "second.yaml", "run": {"steps": 7}}', encoding="utf-8")
     with pytest.raises(ValueError, match="'extends' must name another file, which extends none, but got second"):
         load_config(second)

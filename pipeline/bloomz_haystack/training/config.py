@@ -124,7 +124,7 @@ def load_config(path: Path, *, data: str | None = None, base: str | None = None)
     """Load a training configuration.
 
     :param path: YAML file, or the `training.json` of a run; `$NAME` in its paths and model names is read from the
-        environment, and paths are relative to its folder. `extends: FILE` takes the sections that it lacks from FILE.
+        environment, and paths are relative to its folder. `extends: FILE` takes the keys that its sections lack from FILE.
     :param data: replaces `data.sources`.
     :param base: replaces `model.base` and `model.shape`.
     :returns: the configuration.
@@ -169,13 +169,18 @@ def portable_name(path: str) -> str:
 
 
 def _extended(path: Path, values: Any) -> Any:  # noqa: ANN401
-    """Values with the sections that they lack from the file beside them that they extend."""
+    """Values with the keys that their sections lack from the file beside them that they extend."""
     if not isinstance(values, dict) or not isinstance(values.get("extends"), str):
         return values
-    other = path.parent / values["extends"]
+    other = path.parent / values.pop("extends")
     if other.resolve() == path.resolve() or not isinstance(first := read_yaml(other), dict) or "extends" in first:
-        raise ValueError(f"{path}: 'extends' must name another file, which extends none, but got {values['extends']}")
-    return first | {name: section for name, section in values.items() if name != "extends"}
+        raise ValueError(f"{path}: 'extends' must name another file, which extends none, but got {other.name}")
+    both = {name: _overlaid(first[name], section) for name, section in values.items() if name in first}
+    return first | values | both
+
+
+def _overlaid(section: Any, given: Any) -> Any:  # noqa: ANN401
+    return section | given if isinstance(section, dict) and isinstance(given, dict) else given
 
 
 # Settings of version 0.1 that became constants, with their values: a record of such a run stays a configuration.

@@ -2,7 +2,7 @@
 # From the data to both bundled models: sh bundled.sh DATA OUT
 # DATA is the folder of the training sets that the YAML files name. Each model is written to OUT, then takes its place in
 # the package. The ranker starts from the vocabulary and the token vectors of the retriever that stands there, which is the
-# first stage; only then does the second stage take its place.
+# first stage; only then do the second and the third take its place.
 # The retriever takes half an hour on one CPU core and gives the same bytes each time; the ranker takes seven minutes on a
 # large GPU, and would take a day on a CPU. PYTHON: the Python to use.
 set -eu
@@ -22,4 +22,5 @@ train() {
 out=$2
 train retriever tiny-fr-en-retriever-1
 train ranker tiny-fr-en-ranker
-train retriever tiny-fr-en-retriever --base "$out/tiny-fr-en-retriever-1"
+train retriever tiny-fr-en-retriever-2 --base "$out/tiny-fr-en-retriever-1"
+train retriever tiny-fr-en-retriever --base "$out/tiny-fr-en-retriever-2"

@@ -124,7 +124,7 @@ def load_config(path: Path, *, data: str | None = None, base: str | None = None)
     """Load a training configuration.
 
     :param path: YAML file, or the `training.json` of a run; `$NAME` in its paths and model names is read from the
-        environment, and paths are relative to its folder. `extends: FILE` takes the keys that its sections lack from FILE.
+        environment, and paths are relative to its folder. `extends: FILE` takes the keys that it lacks from FILE.
     :param data: replaces `data.sources`.
     :param base: replaces `model.base` and `model.shape`.
     :returns: the configuration.

@@ -20,6 +20,7 @@ from bloomz_haystack.benchmark.systems.cross_encoders import open_cross_encoder
 from bloomz_haystack.benchmark.systems.encoders import open_text_model
 from bloomz_haystack.benchmark.systems.systems import choose_ranker, choose_systems, read_systems
 from haystack_integrations.common.bloomz import int8, int8_choice
+from haystack_integrations.common.bloomz.batches import Vectors
 from haystack_integrations.common.bloomz.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -290,19 +291,30 @@ def test_a_processor_without_vnni_gives_the_same_with_half_the_levels() -> None:
     assert done.stdout.split()[0] in ("127", "255")  # 255 where the processor has VNNI for AVX2, or is no x86
 
 
-def test_the_table_is_rounded_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_rounded_row_by_row_but_for_those_that_one_number_dominates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch.manual_seed(0)
     table = nn.Embedding(50, 40)
     with torch.no_grad():
         table.weight.mul_(torch.logspace(-3, 3, 50)[:, None])[9] = 0.0
+        table.weight[[6, 30], [1, 39]] = -100 * table.weight[[6, 30]].abs().amax(1)
     monkeypatch.setattr(int8, "TABLE_ROWS", 7)
-    ids = torch.tensor([[0, 9, 49], [8, 6, 7]])
-    found, exact = Int8Embedding(table)(ids), table(ids).detach()
+    monkeypatch.setattr(int8, "EXACT_ROWS", 2)
+    ids = torch.tensor([[0, 9, 49, 30], [8, 6, 7, 29]])
+    short = Int8Embedding(table)
+    found, exact = short(ids), table(ids).detach()
     steps = exact.abs().amax(-1, keepdim=True) / 127
     assert ((found - exact).abs() <= steps * 0.501).all()
     assert (found[0, 1] == 0).all()
-    assert not ((Int8Embedding(table)(ids + 1 - 2 * (ids == 49)) - exact).abs() <= steps).all(), "another row must show"
-    assert Int8Embedding(table).weight.dtype == torch.int8
+    assert torch.equal(found[[0, 1], [3, 1]], exact[[0, 1], [3, 1]]), "the two with one large number"
+    assert (short(torch.arange(50)) == table.weight).all(1).sum() == 3, "they, and the row of zeros"
+    assert not ((short(ids + 1 - 2 * (ids == 49)) - exact).abs() <= steps).all(), "another row must show"
+    assert short.weight.dtype == torch.int8
+    monkeypatch.setattr(int8, "EXACT_ROWS", 0)
+    small = exact[1, 1].abs() < steps[1, 1] / 4
+    assert small.any()
+    assert (Int8Embedding(table)(ids)[1, 1][small] == 0).all(), "what rounding all rows would lose"
 
 
 @pytest.mark.parametrize("post_norm", [False, True])
@@ -324,6 +336,29 @@ def test_scores_stay_near_those_of_float32(make_bloom: MakeBloom) -> None:
     exact, short = (Scorer(opened(folder, "rank", precision)) for precision in (None, "int8"))
     expected = exact.score(TEXTS[0], TEXTS)
     assert np.abs(short.score(TEXTS[0], TEXTS) - expected).max() < 0.1 * np.ptp(expected)
+
+
+def test_a_threshold_of_the_bundled_ranker_fits_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its marks of where a text begins and ends are in every pair: rounded, they moved all scores downwards."""
+    asked = ["How is a kettle descaled?", "Quand planter des tulipes ?", "How long should tea stand?"]
+    contexts = [
+        "A kettle is filled with water and vinegar, and boiled. Lime dissolves within an hour.",
+        "Les tulipes se plantent en automne, à 15 cm de profondeur.",
+        "Le train de nuit part de Paris à 21 h.",
+    ]
+
+    def log_odds(precision: Any) -> Vectors:  # noqa: ANN401
+        checkpoint = opened(Path("tiny-fr-en-ranker"), "rank", precision)
+        found = Scorer(checkpoint).score_pairs([(context, question) for context in contexts for question in asked])
+        close_checkpoint(checkpoint)
+        return found
+
+    expected = log_odds(None)
+    now = log_odds("int8") - expected
+    monkeypatch.setattr(int8, "EXACT_ROWS", 0)
+    all_rounded = log_odds("int8") - expected
+    assert abs(now.mean()) < 0.15
+    assert all_rounded.mean() < -0.15, "must show"
 
 
 def test_every_weight_is_small_but_the_one_that_the_shortcut_reads(tiny_bloom: Path) -> None:

@@ -27,6 +27,7 @@ RUN_HERE = [
     for page in PAGES
     if page.stem not in FOLLOWED and re.search("^```(python|sh)\n", page.read_text(encoding="utf-8"), re.MULTILINE)
 ]
+MEASURE, COMMAND_LINE = ROOT / "docs/measure.md", ROOT / "docs/command-line.md"  # whose commands run once, below
 OWN_DOCUMENTS = (ROOT / "docs/own-documents.md").read_text(encoding="utf-8")
 # A text block right below a Python block is what it prints.
 PYTHON = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", flags=re.MULTILINE | re.DOTALL)
@@ -110,15 +111,17 @@ def test_python_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_shell_commands_run_in_order(page: Path, tmp_path: Path) -> None:
     put_clone(tmp_path)
-    if commands := commands_of(page.read_text(encoding="utf-8")):
+    commands = commands_of(page.read_text(encoding="utf-8"))
+    if commands and page not in (MEASURE, COMMAND_LINE):
         assert all(run_in_order(commands, tmp_path))
 
 
 @pytest.mark.slow
 def test_the_command_line_page_prints_what_it_says(tmp_path: Path) -> None:
     put_clone(tmp_path)
-    commands = commands_of((ROOT / "docs/command-line.md").read_text(encoding="utf-8"))
+    commands = commands_of(COMMAND_LINE.read_text(encoding="utf-8"))
     printed = run_in_order(commands, tmp_path)
+    assert all(printed)
     (many,) = [said for (words, _), said in zip(commands, printed, strict=True) if words[:2] == ["ask", "-"]]
     assert [json.loads(line)["query"] for line in many.split("\n") if line] == [
         "Combien de sommeil faut-il ?",
@@ -129,8 +132,9 @@ def test_the_command_line_page_prints_what_it_says(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_table_of_the_page_is_the_one_printed(tmp_path: Path) -> None:
     put_clone(tmp_path)
-    page = (ROOT / "docs/measure.md").read_text(encoding="utf-8")
+    page = MEASURE.read_text(encoding="utf-8")
     printed = run_in_order(commands_of(page), tmp_path)
+    assert all(printed)
     table = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in printed[-1].splitlines() if line.startswith("|")
     ]

@@ -110,26 +110,24 @@ def served(line: str, folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_prints_what_it_says(page: str, tmp_path: Path) -> None:
+def test_a_page_prints_what_it_says_and_its_service_answers(page: str, tmp_path: Path) -> None:
     (tmp_path / "pipeline").symlink_to(ROOT / "pipeline")
     (tmp_path / "handbook").mkdir()
     blocks = [block for block in blocks_of(page) if block.kind != "bash"]
     assert sum(bool(block.printed) for block in blocks) >= 4
     for block, printed in zip(blocks, on_terminal(blocks, tmp_path), strict=True):
         assert not block.printed or words(printed) == words(block.printed)
+    in_bash = [line for block in blocks_of(page) if block.kind == "bash" for line in block.source.splitlines()]
+    assert (len(in_bash) > 1) == page.endswith("tutorial.md")
+    if in_bash:
+        ask_service(in_bash[0], in_bash[1:], tmp_path)
 
 
-@pytest.mark.parametrize("page", ["tutorial.md", "fr/tutorial.md"])
-def test_the_service_of_a_tutorial_answers(page: str, tmp_path: Path) -> None:
-    (tmp_path / "handbook").mkdir()
-    blocks = blocks_of(page)
-    on_terminal([block for block in blocks if block.kind not in ("python", "bash")], tmp_path)
-    serve, *curls = [line for block in blocks if block.kind == "bash" for line in block.source.splitlines()]
-    assert curls
-    with served(serve, tmp_path) as address:
+def ask_service(serve: str, curls: list[str], folder: Path) -> None:
+    """Run the service that a page has started; it answers what the page asks."""
+    with served(serve, folder) as address:
         for line in curls:
-            body = json.loads(shlex.split(line)[-1])
-            answer = httpx.post(
-                shlex.split(line)[1].replace("http://127.0.0.1:8000", address), json=body, timeout=SECONDS
-            ).json()
+            _, url, *_, body = shlex.split(line)
+            asked = url.replace("http://127.0.0.1:8000", address)
+            answer = httpx.post(asked, json=json.loads(body), timeout=SECONDS).json()
             assert answer["passages"][0]["answer"]["text"].startswith("Un repas est remboursé jusqu'à 20 euros")

@@ -117,7 +117,7 @@ class _PrefixReader:
         self.longest = max(lengths)
         self.width = model.config.hidden_size
         tokens = max(length + rows.stop - rows.start for length, rows in zip(lengths, self.rows, strict=True))
-        self.workspace = torch.empty(2, tokens * self.width, device=batch.input_ids.device)
+        self.workspace = torch.empty(tokens * self.width, device=batch.input_ids.device)
         self.biases = {run.length: relative_bias(self.slopes, self.longest, run.length) for run in batch.runs}
 
     def attend(self, layer: int, fused: torch.Tensor, value_bias: torch.Tensor) -> torch.Tensor:
@@ -129,22 +129,24 @@ class _PrefixReader:
         heads = query.shape[1]
         for prefix, length, rows in zip(self.prefixes, self.lengths, self.rows, strict=True):
             tail = rows.stop - rows.start
-            keys, values = self.workspace[:, : (length + tail) * self.width]
-            keys, values = keys.view(heads, -1, length + tail), values.view(heads, length + tail, -1)
-            prefix.read_layer(layer, keys[:, :, :length], values[:, :length])
+            room = self.workspace[: (length + tail) * self.width]
+            keys = room.view(heads, -1, length + tail)
+            prefix.read_keys(layer, keys[:, :, :length])
             keys[:, :, length:] = key[rows].permute(1, 2, 0)
-            values[:, length:] = value[rows].transpose(0, 1)
             bias = self.biases[tail][:, :, self.longest - length :]
             scores = torch.baddbmm(bias, query[rows].transpose(0, 1), keys, alpha=scale)  # (N, tail, length + tail)
+            values = room.view(heads, length + tail, -1)  # where the keys were: half as much of the processor's cache
+            prefix.read_values(layer, values[:, :length])
+            values[:, length:] = value[rows].transpose(0, 1)
             attended[rows] = torch.bmm(scores.softmax(-1), values).transpose(0, 1)
-        return (attended + value_bias).to(fused.dtype)
+        return attended.add_(value_bias).to(fused.dtype)
 
     def pool(self, normed: torch.Tensor, absorbed: torch.Tensor) -> torch.Tensor:
         """Return (B, N, H), the average of each text's tokens, weighted by softmax(absorbed query . token + ALiBi)."""
         pooled = torch.empty_like(absorbed, dtype=torch.float32)
         for text, (prefix, length, rows) in enumerate(zip(self.prefixes, self.lengths, self.rows, strict=True)):
             tail = rows.stop - rows.start
-            tokens = self.workspace[0, : (length + tail) * self.width].view(length + tail, -1)
+            tokens = self.workspace[: (length + tail) * self.width].view(length + tail, -1)
             prefix.read_last(tokens[:length])
             tokens[length:] = normed[rows]
             bias = self.biases[tail][:, -1, self.longest - length :]  # of the last token

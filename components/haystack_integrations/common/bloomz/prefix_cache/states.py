@@ -89,15 +89,22 @@ class PrefixStates(NamedTuple):
         """
         _write(self.last, self.last_scales, normed, dim=1)
 
-    def read_layer(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Read the first tokens of a layer.
+    def read_keys(self, layer: int, key: torch.Tensor) -> None:
+        """Read the keys of the first tokens.
 
         :param layer: which.
         :param key: (N, D, L') to be filled.
-        :param value: (N, L', D) to be filled.
         """
         first = key.shape[2]
         _read(self.keys[layer, :, :, :first], _of(self.key_scales, layer, (..., slice(first))), key)
+
+    def read_values(self, layer: int, value: torch.Tensor) -> None:
+        """Read the values of the first tokens.
+
+        :param layer: which.
+        :param value: (N, L', D) to be filled.
+        """
+        first = value.shape[1]
         _read(self.values[layer, :, :first], _of(self.value_scales, layer, (slice(None), slice(first))), value)
 
     def read_last(self, normed: torch.Tensor) -> None:

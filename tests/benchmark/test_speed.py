@@ -6,6 +6,7 @@ No test looks at how fast anything was.
 import importlib.util
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,24 @@ from bloomz_haystack.benchmark.speed import sections as speed_sections
 from bloomz_haystack.benchmark.speed.harness import Measured, Missing, Section, Way, measure_section, ratios, timed
 from bloomz_haystack.benchmark.speed.limits import Probes, Rates, Work, bloom_work, least_seconds, make_probes
 from bloomz_haystack.benchmark.speed.memory import run_measuring_memory
+from bloomz_haystack.benchmark.speed.plan import Plan, SpeedOptions, make_plan
+from bloomz_haystack.benchmark.speed.processor import Processor, this_processor
 from bloomz_haystack.benchmark.speed.random_bloom import SHAPES, save_random_bloom, settings_for, switch_off_shortcut
 from bloomz_haystack.benchmark.speed.random_texts import draw_lengths, random_texts
-from bloomz_haystack.benchmark.speed.sections import Plan, SpeedOptions, SpeedRun, make_plan, measure_speed
+from bloomz_haystack.benchmark.speed.ratio_table import RATIO_HEADS, Ratio, ratio_markdown, speed_ratios
+from bloomz_haystack.benchmark.speed.sections import SpeedRun, measure_speed
 from bloomz_haystack.benchmark.speed.table import limit_seconds, speed_markdown, speed_values
 from bloomz_haystack.benchmark.speed.threads import VARIABLES, available_cores, choose_threads, pinned_threads
 from bloomz_haystack.cli import benchmark_speed as speed_cli
 from bloomz_haystack.cli import main as cli
 from haystack_integrations.common.bloomz.checkpoint import Checkpoint, close_checkpoint, open_checkpoint
 from haystack_integrations.common.bloomz.encoder import Encoder
+from haystack_integrations.common.bloomz.int8_kernels import KernelChoice
 from haystack_integrations.common.bloomz.scorer import Scorer
 
 CPU = torch.device("cpu")
+XEON = Processor("Intel Xeon", "AMX", {"ONEDNN_MAX_CPU_ISA": "AVX2"})
+KERNELS = {"8 -> 4": KernelChoice("fbgemm", {"float32": 2.0, "fbgemm": 1.0})}
 
 
 class FakeClock:
@@ -133,7 +140,7 @@ def test_other_results_are_refused(result: float) -> None:
 def test_table_and_json_say_the_same() -> None:
     clock = FakeClock()
     measured = measure(clock, clock.way("ours", 9, 9, 1, 2, 4), clock.way("other", 9, 9, 3, 8, 4))
-    run = SpeedRun(make_plan(SpeedOptions(layers=3)), "float32", [measured])
+    run = SpeedRun(make_plan(SpeedOptions(layers=3)), "float32", [measured], XEON, KERNELS)
     told = speed_values(run)
     json.dumps(told)
     assert {key: told[key] for key in ("shape", "hidden", "layers", "published_layers", "last_layer_shortcut")} == {
@@ -143,6 +150,8 @@ def test_table_and_json_say_the_same() -> None:
         "published_layers": 24,
         "last_layer_shortcut": False,
     }
+    assert (told["processor"], told["processor_held_by"]) == ("Intel Xeon", {"ONEDNN_MAX_CPU_ISA": "AVX2"})
+    assert told["int8_kernels"] == {"8 -> 4": "fbgemm"}
     encode = told["sections"]["encode"]  # type: ignore[index]
     other = encode["ways"]["other"]
     assert (other["items_per_second"], other["tokens_per_second"]) == (1.0, 150.0)
@@ -158,7 +167,51 @@ def test_table_and_json_say_the_same() -> None:
     assert "all 24 layers, our last-layer shortcut on" in whole
 
 
+def test_ratios_are_against_the_first_the_fastest_other_and_the_limit() -> None:
+    clock = FakeClock()
+    ours, int8 = (clock.way(name, 9, 9, *seconds) for name, *seconds in (("ours", 1, 2, 4), ("ours, int8", 1, 1, 1)))
+    slow, fast = clock.way("slow", 9, 9, 30, 80, 40), clock.way("fast", 9, 9, 3, 8, 4)
+    measured = measure(clock, ours._replace(ours=True), slow, int8._replace(ours=True, tolerance=0.1), fast)
+    first, second = speed_ratios(measured)
+    # 4 items; the limit is 0.5 s; by round, fast takes 3, 4 and 1 times as long as ours, and 3, 8 and 4 times int8
+    assert first == Ratio("ours", 500, None, "fast", 3, 0.25)
+    assert second == Ratio("ours, int8", 250, 2, "fast", 4, None)
+    run = SpeedRun(make_plan(SpeedOptions(quick=True)), "float32", [measured], XEON, KERNELS)
+    lines = ratio_markdown(run).splitlines()
+    assert "by the seconds of the processor" in lines[0], "one thread: those that the processor spent"
+    assert lines[2] == "| " + " | ".join(RATIO_HEADS) + " |"
+    assert lines[4:6] == [
+        "| Encode | ours | 500 |  | 3.00 fast | 25 % |",
+        "|  | ours, int8 | 250 | 2.00 | 4.00 fast |  |",
+    ]
+    assert lines[7] == "Not measured: absent (not here)."
+    assert lines[-4] == "CPU: Intel Xeon (AMX; held by ONEDNN_MAX_CPU_ISA=AVX2)"
+    assert lines[-3].startswith("Limit: matrix product and memory read, 0 GFLOP/s")
+    assert lines[-1] == "int8 linears: 8 -> 4 by fbgemm (float32 2 ms, fbgemm 1 ms)"
+    alone = speed_ratios(measure(clock, clock.way("ours", 1)._replace(ours=True)))
+    assert alone[0][2:5] == (None, "", None)
+
+
 # ---------------------------------------------------------------- the machine
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            "model name\t: AMD EPYC 9B45\nflags\t\t: fpu avx2 avx512f avx512_vnni\n",
+            ("AMD EPYC 9B45", "AVX-512 with VNNI"),
+        ),
+        ("model name : Intel(R) Xeon(R)\nflags : avx2 avx512f avx512_vnni amx_int8\n", ("Intel(R) Xeon(R)", "AMX")),
+        ("model name : Old\nflags : sse2 avx avx2\n\nmodel name : Old\nflags : sse2 avx avx2\n", ("Old", "AVX2")),
+    ],
+)
+def test_the_processor_is_named_with_its_widest_units(told: str, expected: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(told)
+    found = this_processor(tmp_path / "cpuinfo", {"ONEDNN_MAX_CPU_ISA": "AVX2", "HOME": "/"})
+    assert found == (*expected, {"ONEDNN_MAX_CPU_ISA": "AVX2"})
+    unknown = this_processor(tmp_path / "absent", {})
+    assert (bool(unknown.name), unknown.units, unknown.held) == (True, "units unknown", {})
 
 
 def test_least_seconds_is_the_larger_of_the_two() -> None:
@@ -243,7 +296,7 @@ def test_a_whole_run_on_the_smallest_shape(monkeypatch: pytest.MonkeyPatch, capf
     assert result.exit_code == 0, result.output
     told = json.loads((result.stdout + capfd.readouterr().out).splitlines()[-1])
     searches = ["retrieve", "retrieve-64", "retrieve-half", "retrieve-tenth", "retrieve-float16"]
-    assert list(told["sections"]) == ["encode", "question", "rerank", "write", *searches]
+    assert list(told["sections"]) == ["encode", "question", "together", "rerank", "write", *searches]
     families = {name: len(facts["ways"]) for name, facts in told["sections"].items()}
     assert families["encode"] >= 4
     assert (families["question"], families["rerank"], families["retrieve"] >= 4) == (4, 8, True)
@@ -260,6 +313,40 @@ def test_a_whole_run_on_the_smallest_shape(monkeypatch: pytest.MonkeyPatch, capf
     assert halved["ways"]["ours, stored as float16"]["largest_difference"] < 1e-3
     assert "MB as float16" in halved["note"]
     assert told["sections"]["rerank"]["tokens"] == 3 * (127 + 15)
+
+
+@pytest.mark.slow
+def test_a_quick_run_prints_the_ratios_of_its_own_seconds(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed_cli, "quiet_libraries", lambda: None)
+    monkeypatch.setattr(speed_sections, "RETRIEVE_DIMENSION", 64)
+    for name in (*VARIABLES, "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        monkeypatch.setenv(name, "1")
+    sizes = ["--shape", "tiny", "--layers", "1", "--rounds", "3", "--passages", "4", "--candidates", "3"]
+    result = CliRunner().invoke(cli.app, ["benchmark", "speed", "--quick", *sizes, "--vectors", "1000"])
+    assert result.exit_code == 0, result.output
+    *printed, last = (result.stdout + capfd.readouterr().out).splitlines()
+    told = json.loads(last)
+    assert list(told["sections"]) == ["encode", "question", "together", "rerank", "retrieve-64", "retrieve-half"]
+    rows = [cells for line in printed if line.startswith("| ") and (cells := line[2:-2].split(" | "))[1] != "way"]
+    expected = []
+    for section in told["sections"].values():
+        first = next(iter(section["ways"].values()))["seconds"]
+        for place, (name, way) in enumerate(section["ways"].items()):
+            times = np.median([one / two for one, two in zip(first, way["seconds"], strict=True)])
+            expected += [(name, f"{times:.2f}" if place else "")] if name.startswith("ours") else []
+    assert [(row[1], row[3].strip()) for row in rows if row[1].startswith("ours")] == expected
+    assert len(expected) == 2 + 2 + 10 + 6 + 1 + 3
+    together = told["sections"]["together"]["ways"]
+    assert [name for name in together if "int8" not in name] == [
+        "ours, one by one",
+        *(f"ours, {size} at once" for size in (2, 4, 8, 16)),
+        "model card: one padded batch",
+    ]
+    machine = [line for line in printed if line][-4:]
+    assert [line.split(": ")[0] for line in machine] == ["CPU", "Limit", "float32 linears", "int8 linears"]
+    assert machine[-1].startswith("int8 linears: 64 -> ")
 
 
 def test_a_library_that_is_absent_is_named_and_left_out(
@@ -299,6 +386,15 @@ def test_the_ways_without_a_store_give_the_best_scores_in_order() -> None:
 
 
 # ---------------------------------------------------------------- what is asked for
+
+
+def test_a_quick_run_has_sizes_of_its_own_and_takes_the_users() -> None:
+    plan = make_plan(SpeedOptions(quick=True, passages=5))
+    assert (plan.layers, plan.passages, plan.candidates, plan.vectors) == (2, 5, 10, 10_000)
+    assert set(plan.searches) == {"retrieve-64", "retrieve-half"}
+    assert (plan.clock, make_plan(SpeedOptions(quick=True, threads=2)).clock) == (time.process_time, time.perf_counter)
+    assert len(make_plan(SpeedOptions(sections=("retrieve",))).searches) == 5, "the word for all of them"
+    assert make_plan(SpeedOptions()).clock is time.perf_counter
 
 
 def test_quick_values_come_with_the_shape() -> None:

@@ -24,23 +24,34 @@ def speed(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="Threads for every library; default: all cores; use 1 on a busy machine.",
+            help="Threads for every library; default: all cores, 1 with --quick; use 1 on a busy machine.",
             show_default=False,
             **INTEGER,
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds; the median is reported.", **INTEGER)] = 3,
     only: Annotated[
-        str, typer.Option(help="Sections, separated by commas.", metavar="SECTIONS")
-    ] = "encode,question,rerank,retrieve,write",
+        str | None,
+        typer.Option(
+            help="Of encode, question, together, rerank, retrieve, write, separated by commas; default: all.",
+            metavar="SECTIONS",
+            show_default=False,
+        ),
+    ] = None,
     passages: Annotated[
         int | None, typer.Option(help="Passages to encode; default: by shape.", show_default=False, **INTEGER)
     ] = None,
     candidates: Annotated[
         int | None, typer.Option(help="Passages to rerank; default: by shape.", show_default=False, **INTEGER)
     ] = None,
-    vectors: Annotated[int, typer.Option(help="Vectors to search, of dimension 1024.", **INTEGER)] = 20_000,
+    vectors: Annotated[
+        int | None,
+        typer.Option(help="Vectors to search, of dimension 1024; default: 20,000.", show_default=False, **INTEGER),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.", **NOT_NEGATIVE)] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small sizes and one table of ratios: a minute on a quiet machine.")
+    ] = False,
     as_markdown: MarkdownTable = False,
     json: JsonOption = False,
 ) -> None:
@@ -50,19 +61,23 @@ def speed(
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # also those of loading and saving weights
         from bloomz_haystack.benchmark.speed.threads import choose_threads, pinned_threads
 
-        sections = tuple(name.strip() for name in only.split(",") if name.strip())
-        number = choose_threads(threads)
+        sections = None if only is None else tuple(name.strip() for name in only.split(",") if name.strip())
+        number = choose_threads(1 if quick and threads is None else threads)
         with pinned_threads(number):
-            from bloomz_haystack.benchmark.speed.sections import SpeedOptions, measure_speed
+            from bloomz_haystack.benchmark.speed.plan import SpeedOptions
+            from bloomz_haystack.benchmark.speed.ratio_table import ratio_markdown
+            from bloomz_haystack.benchmark.speed.sections import measure_speed
             from bloomz_haystack.benchmark.speed.table import speed_markdown, speed_values
             from bloomz_haystack.cli.console import on_terminal, show_markdown
             from bloomz_haystack.cli.output import print_json
 
             clean_up_when_stopped()
-            options = SpeedOptions(shape, layers, device, number, rounds, sections, passages, candidates, vectors, seed)
+            options = SpeedOptions(
+                shape, layers, device, number, rounds, sections, passages, candidates, vectors, seed, quick
+            )
             run = measure_speed(options, say if sys.stderr.isatty() else lambda _: None)
         if not json:
-            show_markdown(speed_markdown(run) + "\n", as_markdown)
+            show_markdown((ratio_markdown(run) if quick else speed_markdown(run)) + "\n", as_markdown)
         if json or not on_terminal(sys.stdout):
             print_json(speed_values(run))
 

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
 from bloomz_haystack.benchmark.speed.harness import Missing, Section, Way
 from bloomz_haystack.benchmark.speed.limits import bloom_work
+from bloomz_haystack.benchmark.speed.onnx import NAME as ONNX_NAME
 from bloomz_haystack.benchmark.speed.onnx import onnx_way, unit_rows
 from bloomz_haystack.benchmark.speed.random_bloom import load_plain
 from haystack_integrations.common.bloomz.batches import Vectors
@@ -23,6 +24,7 @@ Encode = Callable[[Sequence[str]], Vectors]
 INT8_TOLERANCE = 2e-2  # of a number of a unit vector, a tenth of the largest
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}  # of ours; a GPU is busy only with many
 BATCH_SIZES = {"cpu": (1, 8, 32), "cuda": (8, 32, 128)}  # of SentenceTransformer.encode: the fastest is taken
+AT_ONCE = (2, 4, 8, 16)  # questions that one call reads the weights for
 
 
 def passages_section(
@@ -83,6 +85,35 @@ def questions_section(
     return section._replace(work=section.work._replace(bytes_read=weights.bytes_read * len(texts)))
 
 
+def together_section(
+    checkpoint: Checkpoint, quantised: Checkpoint | None, folder: str, texts: list[str], layers: int, tolerance: float
+) -> Section:
+    """Compare the encoding of questions that come together, some a call.
+
+    :param checkpoint: as for `passages_section`.
+    :param quantised: as for `passages_section`.
+    :param folder: as for `passages_section`.
+    :param texts: B questions.
+    :param layers: as for `passages_section`.
+    :param tolerance: as for `passages_section`.
+    :returns: the section.
+    """
+    plain = load_plain(folder, checkpoint.placement, "embed")
+    opened: list[tuple[str, Encode, float | None]] = [("ours", Encoder(checkpoint).encode, None)]
+    if quantised:
+        opened.append(("ours, int8", Encoder(quantised).encode, INT8_TOLERANCE))
+    ways = [
+        Way(
+            f"{name}, {size} at once" if size > 1 else f"{name}, one by one", _in_calls(encode, size), "", True, allowed
+        )
+        for name, encode, allowed in opened
+        for size in (1, *AT_ONCE)
+    ]
+    ways.append(Way("model card: one padded batch", _card(plain, folder)))
+    title, missing = "Questions that come together", [Missing(ONNX_NAME, "takes one question a call: see above")]
+    return _section(checkpoint, "together", title, "questions", texts, ways, missing, layers, tolerance)
+
+
 def _add(found: Way | Missing, ways: list[Way], missing: list[Missing]) -> None:
     if isinstance(found, Way):
         ways.append(found)
@@ -91,7 +122,11 @@ def _add(found: Way | Missing, ways: list[Way], missing: list[Missing]) -> None:
 
 
 def _one_by_one(encode: Encode) -> Encode:
-    return lambda items: np.concatenate([encode([text]) for text in items])
+    return _in_calls(encode, 1)
+
+
+def _in_calls(encode: Encode, size: int) -> Encode:
+    return lambda items: np.concatenate([encode(items[start : start + size]) for start in range(0, len(items), size)])
 
 
 def _section(

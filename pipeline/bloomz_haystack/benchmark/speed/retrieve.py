@@ -4,7 +4,7 @@ Every way gives the cosine similarities of the documents found, (B, 100) float32
 give whole documents as well; the others know positions only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from scipy.spatial.distance import cdist
 
 from bloomz_haystack.benchmark.speed.harness import Missing, Section, Way
 from bloomz_haystack.benchmark.speed.limits import Work
+from bloomz_haystack.benchmark.speed.plan import SEARCHES
 from bloomz_haystack.benchmark.speed.random_texts import random_vectors
 from haystack_integrations.common.bloomz.batches import Vectors
 from haystack_integrations.components.retrievers.qdrant_edge import QdrantEdgeEmbeddingRetriever
@@ -29,14 +30,17 @@ OURS, HAYSTACK = "ours, QdrantEdgeEmbeddingRetriever", "Haystack InMemoryDocumen
 FILTERS = (("half", "the half", "language", "fr"), ("tenth", "the tenth", "theme", "theme 3"))
 
 
-def retrieve_sections(folder: Path, vectors: int, dimension: int, seed: int = 0) -> list[Section]:
+def retrieve_sections(
+    folder: Path, vectors: int, dimension: int, seed: int = 0, wanted: Container[str] = SEARCHES
+) -> list[Section]:
     """Compare search: one query a call, 64 in one call, filtered, and over vectors kept in float16.
 
     :param folder: of our stores; empty or absent.
     :param vectors: N, at least 1,000.
     :param dimension: H.
     :param seed: of the vectors.
-    :returns: five sections over the same vectors.
+    :param wanted: names of `SEARCHES`; only what these need is built.
+    :returns: their sections, over the same vectors.
     :raises ValueError: if there are fewer than 1,000 vectors.
     """
     if vectors < FEWEST:
@@ -47,10 +51,8 @@ def retrieve_sections(folder: Path, vectors: int, dimension: int, seed: int = 0)
     targets = random_vectors(vectors, dimension, rng)
     queries = random_vectors(TOGETHER, dimension, rng)
     documents = [Document(id=str(i), content=f"Passage {i}", meta=_meta_of(i)) for i in range(vectors)]
-    store = _stored(folder / "float32", documents, targets, "float32")
-    halved = _stored(folder / "float16", documents, targets, "float16")
-    retriever = QdrantEdgeEmbeddingRetriever(store, top_k=TOP_K)
-    ours = Way(OURS, _one_by_one_through(retriever))
+    retriever = _retriever(folder / "float32", documents, targets, "float32")
+    ours = Way(OURS, _one_by_one_through(retriever), ours=True)
     plain: list[tuple[str, Search]] = [
         ("numpy matmul + argpartition", _by_numpy(targets)),
         ("scipy cdist + argsort (the cards' code)", _by_scipy(targets)),
@@ -60,29 +62,28 @@ def retrieve_sections(folder: Path, vectors: int, dimension: int, seed: int = 0)
         plain.append(("faiss IndexFlatIP", _by_faiss(targets)))
     else:
         missing.append(Missing("faiss IndexFlatIP", "faiss is not installed"))
-    haystack = Way(HAYSTACK, _by_haystack(documents, targets))
-    one = [ours, *[Way(name, _one_by_one(search)) for name, search in plain], haystack]
-    many = [Way("ours, run_batch", lambda items: _scores(retriever.run_batch(np.asarray(items))["documents"]))]
-    many += [Way(name, search) for name, search in plain]
-    alone = Missing(HAYSTACK, "takes one query a call: see the section above")
     title = f"Exact cosine top-{TOP_K} of {vectors:,} vectors of {dimension}, "
     few, each = queries[:ONE_BY_ONE], float(targets.nbytes)
-    return [
-        _section("retrieve", title + "one query a call", few, one, missing, each * ONE_BY_ONE),
-        _section("retrieve-64", title + f"{TOGETHER} in one call", queries, many, [*missing, alone], each),
-        *[
-            _section(
-                f"retrieve-{name}",
-                f"{title}one query a call, among {share} that a filter keeps",
-                few,
-                _filtered_ways(retriever, ours, targets, field, value),
-                [],
-                sum(_meta_of(i)[field] == value for i in range(vectors)) * 4.0 * dimension * ONE_BY_ONE,
-            )
-            for name, share, field, value in FILTERS
-        ],
-        _float16_section(title, few, ours, QdrantEdgeEmbeddingRetriever(halved, top_k=TOP_K), folder, each),
-    ]
+    found: list[Section] = []
+    if "retrieve" in wanted:
+        haystack = Way(HAYSTACK, _by_haystack(documents, targets))
+        ways = [ours, *[Way(name, _one_by_one(search)) for name, search in plain], haystack]
+        found.append(_section("retrieve", title + "one query a call", few, ways, missing, each * ONE_BY_ONE))
+    if "retrieve-64" in wanted:
+        ways = [Way("ours, run_batch", _together_through(retriever), ours=True)]
+        ways += [Way(name, search) for name, search in plain]
+        alone = Missing(HAYSTACK, "takes one query a call")
+        found.append(_section("retrieve-64", title + f"{TOGETHER} in one call", queries, ways, [*missing, alone], each))
+    for name, share, field, value in FILTERS:
+        if f"retrieve-{name}" in wanted:
+            caption = f"{title}one query a call, among {share} that a filter keeps"
+            ways = _filtered_ways(retriever, ours, targets, field, value)
+            kept = sum(_meta_of(i)[field] == value for i in range(vectors)) * 4.0 * dimension
+            found.append(_section(f"retrieve-{name}", caption, few, ways, [], kept * ONE_BY_ONE))
+    if "retrieve-float16" in wanted:
+        halved = _retriever(folder / "float16", documents, targets, "float16")
+        found.append(_float16_section(title, few, ours, halved, folder, each))
+    return found
 
 
 def _section(
@@ -100,11 +101,16 @@ def _meta_of(place: int) -> dict[str, str]:
     return {"language": language, "language_unindexed": language, "theme": theme, "theme_unindexed": theme}
 
 
-def _stored(folder: Path, documents: list[Document], targets: Vectors, datatype: Any) -> QdrantEdgeDocumentStore:  # noqa: ANN401
+def _retriever(
+    folder: Path,
+    documents: list[Document],
+    targets: Vectors,
+    datatype: Any,  # noqa: ANN401
+) -> QdrantEdgeEmbeddingRetriever:
     indexed = [field for _, _, field, _ in FILTERS]
     store = QdrantEdgeDocumentStore(str(folder), targets.shape[1], datatype=datatype, indexed_meta_fields=indexed)
     store.write_embeddings(documents, targets)
-    return store
+    return QdrantEdgeEmbeddingRetriever(store, top_k=TOP_K)
 
 
 def _filtered_ways(
@@ -116,9 +122,13 @@ def _filtered_ways(
         return _by_numpy(targets[kept])(queries)  # the rows are copied each time, as a filter is new each time
 
     return [
-        Way("ours, on an indexed field", _one_by_one_through(retriever, _equals(field, value))),
-        Way("ours, on a field without index", _one_by_one_through(retriever, _equals(f"{field}_unindexed", value))),
-        Way("ours, all passages (other results)", unfiltered.run, tolerance=np.inf),
+        Way("ours, on an indexed field", _one_by_one_through(retriever, _equals(field, value)), ours=True),
+        Way(
+            "ours, on a field without index",
+            _one_by_one_through(retriever, _equals(f"{field}_unindexed", value)),
+            ours=True,
+        ),
+        Way("ours, all passages (other results)", unfiltered.run, ours=True, tolerance=np.inf),
         Way("numpy, rows chosen, then matmul", _one_by_one(by_numpy)),
     ]
 
@@ -137,7 +147,7 @@ def _float16_section(
 ) -> Section:
     sizes = {name: vector_bytes(folder / name) for name in ("float32", "float16")}
     note = " and ".join(f"{size / 1e6:,.1f} MB as {name}" for name, size in sizes.items())
-    ways = [ours, Way("ours, stored as float16", _one_by_one_through(halved), tolerance=HALF_TOLERANCE)]
+    ways = [ours, Way("ours, stored as float16", _one_by_one_through(halved), ours=True, tolerance=HALF_TOLERANCE)]
     caption = f"Vectors on disk: {note}."
     return _section("retrieve-float16", title + "float16 storage", queries, ways, [], bytes_read, caption)
 
@@ -157,6 +167,10 @@ def _one_by_one_through(retriever: QdrantEdgeEmbeddingRetriever, filters: dict[s
         return _scores([retriever.run(query.tolist(), filters)["documents"] for query in queries])
 
     return search
+
+
+def _together_through(retriever: QdrantEdgeEmbeddingRetriever) -> Search:
+    return lambda queries: _scores(retriever.run_batch(np.asarray(queries))["documents"])
 
 
 def _one_by_one(search: Search) -> Search:

@@ -13,14 +13,10 @@ import numpy as np
 import torch
 
 from bloomz_haystack.benchmark.speed.harness import Measured, Section, measure_section
-from bloomz_haystack.benchmark.speed.limits import make_probes
-from bloomz_haystack.benchmark.speed.random_bloom import (
-    SHAPES,
-    Shape,
-    save_random_bloom,
-    settings_for,
-    switch_off_shortcut,
-)
+from bloomz_haystack.benchmark.speed.limits import Probes, make_probes
+from bloomz_haystack.benchmark.speed.plan import SEARCHES, Plan, SpeedOptions, make_plan
+from bloomz_haystack.benchmark.speed.processor import Processor, this_processor
+from bloomz_haystack.benchmark.speed.random_bloom import save_random_bloom, settings_for, switch_off_shortcut
 from bloomz_haystack.benchmark.speed.random_texts import draw_lengths, random_texts
 from haystack_integrations.common.bloomz.checkpoint import (
     Checkpoint,
@@ -30,47 +26,12 @@ from haystack_integrations.common.bloomz.checkpoint import (
     open_checkpoint,
 )
 from haystack_integrations.common.bloomz.int8 import Precision
+from haystack_integrations.common.bloomz.int8_kernels import KernelChoice
 
-SECTIONS = ("encode", "question", "rerank", "retrieve", "write")
-QUESTIONS = 8
+QUESTIONS, TOGETHER = 8, 16
 QUESTION_TOKENS, CANDIDATE_TOKENS = 15, 127
 PASSAGE_LENGTHS, QUESTION_LENGTHS = (150, 20, 512), (QUESTION_TOKENS, 5, 40)  # tokens: mean, shortest, longest
 RETRIEVE_DIMENSION = 1024
-
-
-class SpeedOptions(NamedTuple):
-    """What to run; None takes the shape's own quick value."""
-
-    shape: str = "560m"
-    layers: int | None = None
-    device: str = "cpu"
-    threads: int = 1
-    rounds: int = 3
-    sections: tuple[str, ...] = SECTIONS
-    passages: int | None = None
-    candidates: int | None = None
-    vectors: int = 20_000
-    seed: int = 0
-
-
-class Plan(NamedTuple):
-    """The same with every value known."""
-
-    options: SpeedOptions
-    shape: Shape
-    layers: int
-    passages: int
-    candidates: int
-
-    @property
-    def cut(self) -> bool:
-        """Whether the model is less deep than the published one."""
-        return self.layers < self.shape.layers
-
-    @property
-    def full_layers(self) -> int:
-        """Layers that every token goes through: the shortcut of the last one is off where depth is cut."""
-        return self.layers if self.cut else self.layers - 1
 
 
 class SpeedRun(NamedTuple):
@@ -79,31 +40,8 @@ class SpeedRun(NamedTuple):
     plan: Plan
     dtype: str
     measured: list[Measured]
-
-
-def make_plan(options: SpeedOptions) -> Plan:
-    """Check what was asked for and fill in the rest.
-
-    :param options: from the command line.
-    :returns: the plan.
-    :raises ValueError: for an unknown shape or section, or a number that is out of range.
-    """
-    if options.shape not in SHAPES:
-        raise ValueError(f"--shape must be one of {', '.join(SHAPES)}, but got {options.shape!r}")
-    unknown = [name for name in options.sections if name not in SECTIONS]
-    if unknown or not options.sections:
-        raise ValueError(f"--only takes {', '.join(SECTIONS)}, separated by commas, but got {', '.join(unknown)!r}")
-    shape = SHAPES[options.shape]
-    layers = shape.quick_layers if options.layers is None else options.layers
-    passages = shape.passages if options.passages is None else options.passages
-    candidates = shape.candidates if options.candidates is None else options.candidates
-    numbers = {"--rounds": options.rounds, "--passages": passages, "--candidates": candidates}
-    for name, value in numbers.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be > 0, but got {value}")
-    if not 1 <= layers <= shape.layers:
-        raise ValueError(f"--layers must be between 1 and {shape.layers}, the depth of {options.shape}, got {layers}")
-    return Plan(options, shape, layers, passages, candidates)
+    processor: Processor
+    kernels: dict[str, KernelChoice]  # of int8, by shape of layer; empty where no model ran in it
 
 
 def measure_speed(options: SpeedOptions, progress: Callable[[str], object] = lambda _: None) -> SpeedRun:
@@ -116,30 +54,38 @@ def measure_speed(options: SpeedOptions, progress: Callable[[str], object] = lam
     """
     plan = make_plan(options)
     placement = choose_placement(options.device)
+    kernels: dict[str, KernelChoice] = {}
+    measured: list[Measured] = []
+
+    def measure(sections: Iterator[Section], probes: Probes, device: torch.device) -> None:
+        for section in sections:
+            found = measure_section(section, probes, options.rounds, device, progress=progress, clock=plan.clock)
+            measured.append(found)
+
     with tempfile.TemporaryDirectory(prefix="bloomz-speed-") as name:
-        measured = []
-        if set(options.sections) - {"retrieve", "write"}:
+        if set(plan.sections) - {*SEARCHES, "write"}:
             progress("random weights")
             save_random_bloom(Path(name, "bloom"), plan.shape, plan.layers, options.seed)
             probes = make_probes(plan.shape.hidden, placement.device, placement.dtype)
-            for section in _model_sections(Path(name, "bloom"), plan):
-                measured.append(measure_section(section, probes, options.rounds, placement.device, progress=progress))
-        if {"retrieve", "write"} & set(options.sections):
+            measure(_model_sections(Path(name, "bloom"), plan, kernels), probes, placement.device)
+        if {*SEARCHES, "write"} & set(plan.sections):
             progress("vectors into the stores")
             cpu = torch.device("cpu")  # the stores know no other
-            probes = make_probes(RETRIEVE_DIMENSION, cpu, torch.float32)
-            for section in _store_sections(Path(name, "stores"), plan):
-                measured.append(measure_section(section, probes, options.rounds, cpu, progress=progress))
-    return SpeedRun(plan, str(placement.dtype).removeprefix("torch."), measured)
+            measure(
+                _store_sections(Path(name, "stores"), plan), make_probes(RETRIEVE_DIMENSION, cpu, torch.float32), cpu
+            )
+    return SpeedRun(plan, str(placement.dtype).removeprefix("torch."), measured, this_processor(), kernels)
 
 
-def _model_sections(folder: Path, plan: Plan) -> Iterator[Section]:
-    """One at a time, while the weights are open."""
-    if {"encode", "question"} & set(plan.options.sections):
+def _model_sections(folder: Path, plan: Plan, kernels: dict[str, KernelChoice]) -> Iterator[Section]:
+    """One at a time, while the weights are open; fills in the kernels that int8 took."""
+    if {"encode", "question", "together"} & set(plan.sections):
         with _opened(folder, "embed", plan) as checkpoint, _quantised(folder, "embed", plan) as quantised:
+            kernels |= quantised.kernels if quantised else {}
             yield from _encode(checkpoint, quantised, folder, plan)
-    if "rerank" in plan.options.sections:
+    if "rerank" in plan.sections:
         with _opened(folder, "rank", plan) as checkpoint, _quantised(folder, "rank", plan) as quantised:
+            kernels |= quantised.kernels if quantised else {}
             yield _rerank(checkpoint, quantised, folder, plan)
 
 
@@ -166,16 +112,19 @@ def _tolerance(checkpoint: Checkpoint) -> float:
 
 
 def _encode(checkpoint: Checkpoint, quantised: Checkpoint | None, folder: Path, plan: Plan) -> Iterator[Section]:
-    from bloomz_haystack.benchmark.speed.encode import passages_section, questions_section
+    from bloomz_haystack.benchmark.speed.encode import passages_section, questions_section, together_section
 
     rng = np.random.default_rng(plan.options.seed)
     passages = random_texts(draw_lengths(plan.passages, *PASSAGE_LENGTHS, rng), rng)
     questions = random_texts(draw_lengths(QUESTIONS, *QUESTION_LENGTHS, rng), rng)
     common = (plan.full_layers, _tolerance(checkpoint))
-    if "encode" in plan.options.sections:
+    if "encode" in plan.sections:
         yield passages_section(checkpoint, quantised, str(folder), passages, *common)
-    if "question" in plan.options.sections:
+    if "question" in plan.sections:
         yield questions_section(checkpoint, quantised, str(folder), questions, *common)
+    if "together" in plan.sections:
+        several = random_texts([QUESTION_TOKENS] * TOGETHER, rng)
+        yield together_section(checkpoint, quantised, str(folder), several, *common)
 
 
 def _rerank(checkpoint: Checkpoint, quantised: Checkpoint | None, folder: Path, plan: Plan) -> Section:
@@ -192,8 +141,8 @@ def _store_sections(folder: Path, plan: Plan) -> Iterator[Section]:
     from bloomz_haystack.benchmark.speed.retrieve import retrieve_sections
     from bloomz_haystack.benchmark.speed.write import write_section
 
-    wanted = (folder, plan.options.vectors, RETRIEVE_DIMENSION, plan.options.seed)
-    if "write" in plan.options.sections:
-        yield write_section(*wanted)
-    if "retrieve" in plan.options.sections:
-        yield from retrieve_sections(*wanted)
+    common = (folder, plan.vectors, RETRIEVE_DIMENSION, plan.options.seed)
+    if "write" in plan.sections:
+        yield write_section(*common)
+    if plan.searches:
+        yield from retrieve_sections(*common, plan.searches)

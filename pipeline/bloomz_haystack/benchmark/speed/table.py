@@ -2,6 +2,7 @@
 
 import platform
 import statistics
+import time
 
 from bloomz_haystack.benchmark.speed.harness import Measured, Timing, ratios
 from bloomz_haystack.benchmark.speed.limits import least_seconds
@@ -54,11 +55,12 @@ def speed_setting(run: SpeedRun) -> str:
         if plan.cut
         else f"all {published} layers, our last-layer shortcut on"
     )
+    clock = "the processor" if plan.clock is time.process_time else "the clock"
     return (
         f"Random weights as wide as Bloom {options.shape} (hidden {plan.shape.hidden}, {plan.shape.heads} heads), "
         f"{depth}; {run.dtype} on {options.device}, {options.threads} thread(s) for every library, {options.rounds} "
-        "interleaved round(s). Ratios are medians over rounds; tokens are counted without padding; memory is what a "
-        "run takes above weights and stores. Every way gave our results before it was timed."
+        f"interleaved round(s) by the seconds of {clock}. Ratios are medians over rounds; tokens are counted without "
+        "padding; memory is what a run takes above weights and stores. Every way gave our results before it was timed."
     )
 
 
@@ -82,6 +84,10 @@ def speed_values(run: SpeedRun) -> dict[str, object]:
         "rounds": options.rounds,
         "seed": options.seed,
         "machine": platform.machine(),
+        "processor": run.processor.name,
+        "processor_units": run.processor.units,
+        "processor_held_by": run.processor.held,
+        "int8_kernels": {shape: choice.kernel for shape, choice in run.kernels.items()},
         "versions": {name: found for name in LIBRARIES if (found := package_version(name)) != NOT_INSTALLED},
         "sections": {measured.section.name: _section_json(measured) for measured in run.measured},
     }

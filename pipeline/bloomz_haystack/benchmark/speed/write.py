@@ -54,8 +54,8 @@ def write_section(folder: Path, vectors: int, dimension: int, seed: int = 0) -> 
 
     missing = []
     ways = [
-        Way("ours, write_embeddings", _through_a_store(fresh, documents, embeddings, _write_array)),
-        Way("ours, write_documents", _through_a_store(fresh, documents, embeddings, _write_lists)),
+        Way("ours, write_embeddings", _through_a_store(fresh, documents, embeddings, _write_array), ours=True),
+        Way("ours, write_documents", _through_a_store(fresh, documents, embeddings, _write_lists), ours=True),
         Way("Edge alone, points ready", _by_edge(fresh, documents, embeddings)),
     ]
     if vectors <= LARGEST_IN_MEMORY:

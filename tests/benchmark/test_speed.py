@@ -389,8 +389,8 @@ def test_the_ways_without_a_store_give_the_best_scores_in_order() -> None:
 
 
 def test_a_quick_run_has_sizes_of_its_own_and_takes_the_users() -> None:
-    plan = make_plan(SpeedOptions(quick=True, passages=5))
-    assert (plan.layers, plan.passages, plan.candidates, plan.vectors) == (2, 5, 10, 10_000)
+    plan = make_plan(SpeedOptions(quick=True, passages=7))
+    assert (plan.layers, plan.passages, plan.candidates, plan.vectors) == (2, 7, 8, 10_000)
     assert set(plan.searches) == {"retrieve-64", "retrieve-half"}
     assert (plan.clock, make_plan(SpeedOptions(quick=True, threads=2)).clock) == (time.process_time, time.perf_counter)
     assert len(make_plan(SpeedOptions(sections=("retrieve",))).searches) == 5, "the word for all of them"

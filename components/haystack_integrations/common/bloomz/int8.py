@@ -16,7 +16,7 @@ from haystack_integrations.common.bloomz.int8_rows import TINY, whole_numbers
 
 Precision = Literal["int8"]
 
-TABLE_ROWS = 8192  # of the table, quantised at once
+TABLE_ROWS = 512  # of a matrix, quantised at once: large blocks leave holes that the allocator does not give back
 EXACT_ROWS = 64  # of the table, kept in float32: those that one number dominates most
 
 
@@ -103,7 +103,8 @@ class Int8Linear(nn.Module):
         self.bias = nn.Parameter(plain.bias.detach().float(), requires_grad=False)
         self._multiply = KERNELS[kernel or next(iter(usable_levels()))](integers, scales)
         self._scales = scales
-        self._sums = integers.sum(1, dtype=torch.float32) * scales  # (out,), what a row of ones gives
+        sums = [part.sum(1, dtype=torch.float32) for part in integers.split(TABLE_ROWS)]
+        self._sums = torch.cat(sums) * scales  # (out,), what a row of ones gives
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply.
@@ -146,6 +147,10 @@ class Int8Linear(nn.Module):
 
 def _quantised(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Round (R, H) rows of any float dtype to int8, from -127 to 127, by one scale a row: (R,) float32."""
-    rows = weight.float()
-    scales = torch.linalg.vector_norm(rows, torch.inf, dim=1).clamp_min_(TINY).div_(127)
-    return (rows / scales[:, None]).round_().to(torch.int8), scales
+    integers, scales = torch.empty(weight.shape, dtype=torch.int8), torch.empty(len(weight))
+    for start in range(0, len(weight), TABLE_ROWS):
+        part = slice(start, start + TABLE_ROWS)
+        rows = weight[part].float()
+        scales[part] = torch.linalg.vector_norm(rows, torch.inf, dim=1).clamp_min_(TINY).div_(127)
+        integers[part] = (rows / scales[part, None]).round_()
+    return integers, scales

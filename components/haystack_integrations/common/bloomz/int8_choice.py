@@ -9,7 +9,7 @@ kernel's name and what each way took.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -28,11 +28,11 @@ CLOCK = time.perf_counter if os.name == "nt" else time.thread_time  # Windows co
 _choices: dict[tuple[object, ...], KernelChoice] = {}
 
 
-def choose_kernel(plain: nn.Linear, twin: nn.Module, *, fine: bool = False) -> KernelChoice:
+def choose_kernel(plain: nn.Linear, twin: Callable[[], nn.Module], *, fine: bool = False) -> KernelChoice:
     """Time the kernels on a layer, or remember what was found for another one of its shape.
 
     :param plain: of any float dtype, on a CPU.
-    :param twin: the same product in float32, as fast as there is one.
+    :param twin: makes the same product in float32, as fast as there is one; called where the clock is to choose.
     :param fine: with inputs of 16 bits.
     :returns: the fastest, or what the variable BLOOMZ_INT8_KERNEL names.
     """
@@ -44,7 +44,7 @@ def choose_kernel(plain: nn.Linear, twin: nn.Module, *, fine: bool = False) -> K
         first, *others = usable_levels()
         layer = Int8Linear(plain, fine=fine, kernel=first)
         ways = {first: layer, **{name: layer.by_kernel(name) for name in others}}
-        taken = _milliseconds({FLOAT32: twin, **ways}, plain.in_features)
+        taken = _milliseconds({FLOAT32: twin(), **ways}, plain.in_features)
         _choices[key] = KernelChoice(min(ways, key=lambda name: taken[name] * (1 if name == first else MARGIN)), taken)
     return _choices[key]
 

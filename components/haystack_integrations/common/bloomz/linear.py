@@ -150,6 +150,8 @@ def prepare_body(model: BloomBody, precision: Precision | None) -> bool:
     :returns: whether any layer is another one now.
     """
     changed = False
+    if precision == "int8":  # the largest one first, while there is nothing else yet
+        model.word_embeddings = Int8Embedding(model.word_embeddings)
     for block in model.h:
         attention = [(block.self_attention, "query_key_value"), (block.self_attention, "dense")]
         mlp = [(block.mlp, "dense_h_to_4h"), (block.mlp, "dense_4h_to_h")]
@@ -163,8 +165,6 @@ def prepare_body(model: BloomBody, precision: Precision | None) -> bool:
             # by a cosine of 0.00002 with fine inputs here, 0.002 without, for a sixth of the time.
             setattr(parent, name, prepare_linear(plain, precision, fine=name == "query_key_value"))
             changed |= getattr(parent, name) is not plain
-    if precision == "int8":
-        model.word_embeddings = Int8Embedding(model.word_embeddings)
     return changed
 
 
@@ -179,7 +179,7 @@ def prepare_linear(linear: nn.Module, precision: Precision | None, *, fine: bool
     if type(linear) is not nn.Linear:
         return linear
     if precision == "int8":
-        choice = choose_kernel(linear, prepare_linear(_in_float32(linear), None), fine=fine)
+        choice = choose_kernel(linear, lambda: prepare_linear(_in_float32(linear), None), fine=fine)
         return Int8Linear(linear, fine=fine, kernel=choice.kernel, choice=choice)
     fits = linear.weight.device.type == "cpu" and linear.weight.dtype == torch.float32
     return PackedLinear(linear) if fits and packed_operators() else linear

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from haystack_integrations.common.bloomz.bloom import (
@@ -23,6 +22,7 @@ from haystack_integrations.common.bloomz.bloom import (
     BloomWithHead,
     weight_shapes,
 )
+from haystack_integrations.common.bloomz.mapped_tensors import mapped_tensors
 
 Task = Literal["embed", "rank"]
 
@@ -121,7 +121,7 @@ class PlainFiles:
         tensors = {
             name.removeprefix("transformer."): tensor.to(dtype or tensor.dtype)
             for file in self._files
-            for name, tensor in _tensors(file)
+            for name, tensor in mapped_tensors(file)
         }
         shapes = weight_shapes(config, head=task == "rank")
         wrong = [name for name in shapes if name in tensors and tensors[name].shape != shapes[name]]
@@ -217,12 +217,6 @@ def _cached_folder(name: str, revision: str | None) -> Path:
 
     found = try_to_load_from_cache(name, "config.json", revision=revision)
     return Path(found).parent if isinstance(found, str) else Path(name)
-
-
-def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    with safe_open(file, framework="pt") as opened:
-        for name in opened.keys():  # noqa: SIM118  # not a dict
-            yield name, opened.get_tensor(name)
 
 
 @contextmanager

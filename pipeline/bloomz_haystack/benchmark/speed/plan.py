@@ -12,8 +12,8 @@ VECTORS = 20_000
 # A minute on one core. Two layers: of one alone, more of the weights stay in a cache than of a whole model.
 QUICK: dict[str, Any] = {
     "layers": 2,
-    "passages": 6,
-    "candidates": 10,
+    "passages": 5,
+    "candidates": 8,
     "vectors": 10_000,
     "sections": ("encode", "question", "together", "rerank", "retrieve-64", "retrieve-half"),
 }

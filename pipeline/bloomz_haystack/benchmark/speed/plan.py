@@ -10,7 +10,7 @@ SECTIONS = ("encode", "question", "together", "rerank", "retrieve", "write")
 SEARCHES = ("retrieve", "retrieve-64", "retrieve-half", "retrieve-tenth", "retrieve-float16")
 VECTORS = 20_000
 # A minute on one core. Two layers: of one alone, more of the weights stay in a cache than of a whole model.
-QUICK: dict[str, Any] = {
+QUICK_SIZES: dict[str, Any] = {
     "layers": 2,
     "passages": 5,
     "candidates": 8,
@@ -98,6 +98,6 @@ def make_plan(options: SpeedOptions) -> Plan:
 
 def _filled(options: SpeedOptions, shape: Shape) -> Plan:
     usual = {"layers": shape.quick_layers, "passages": shape.passages, "candidates": shape.candidates}
-    sizes = {**usual, "vectors": VECTORS, "sections": SECTIONS, **(QUICK if options.quick else {})}
+    sizes = {**usual, "vectors": VECTORS, "sections": SECTIONS, **(QUICK_SIZES if options.quick else {})}
     asked = {name: getattr(options, name) for name in sizes}
     return Plan(options, shape, **{name: sizes[name] if given is None else given for name, given in asked.items()})

@@ -3,7 +3,7 @@
 # DATA is the folder of the training sets that the YAML files name. Each model is written to OUT, then takes its place in
 # the package. The ranker starts from the vocabulary and the token vectors of the retriever that stands there, which is the
 # first stage; only then do the second and the third take its place.
-# The retriever takes half an hour on one CPU core and gives the same bytes each time; the ranker takes seven minutes on a
+# The retriever takes three quarters of an hour on one CPU core and gives the same bytes each time; the ranker takes seven minutes on a
 # large GPU, and would take a day on a CPU. PYTHON: the Python to use.
 set -eu
 BLOOMZ_DATA=$(cd "$1" && pwd)

@@ -18,6 +18,7 @@ Precision = Literal["int8"]
 
 TABLE_ROWS = 512  # of a matrix, quantised at once: large blocks leave holes that the allocator does not give back
 EXACT_ROWS = 64  # of the table, kept in float32: those that one number dominates most
+FEW_ROWS = 64  # so few wait for the weights: two products as one read them once; with many rows two are faster
 
 
 def check_precision(precision: str | None) -> None:
@@ -117,8 +118,11 @@ class Int8Linear(nn.Module):
             return torch.addcmul(self.bias, found.lowest, self._sums).addcmul_(self._multiply(found.whole), found.steps)
         rest = whole_numbers(rows - found.rounded())
         out = torch.addcmul(self.bias, found.lowest + rest.lowest, self._sums)
-        out.addcmul_(self._multiply(found.whole), found.steps)
-        return out.addcmul_(self._multiply(rest.whole), rest.steps)
+        if found.steps.numel() > FEW_ROWS:
+            out.addcmul_(self._multiply(found.whole), found.steps)
+            return out.addcmul_(self._multiply(rest.whole), rest.steps)
+        coarse, finer = self._multiply(torch.stack([found.whole, rest.whole]).flatten(0, -2)).view(2, *out.shape)
+        return out.addcmul_(coarse, found.steps).addcmul_(finer, rest.steps)
 
     def integers(self) -> torch.Tensor:
         """Return the weights: (out, in) int8, the same whatever the kernel."""

@@ -4,15 +4,22 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import torch
 
 from bloomz_haystack.settings import AskSettings
+from haystack_integrations.common.bloomz import batches
+from haystack_integrations.common.bloomz.packing import PackedBatch
 from haystack_integrations.common.bloomz.scorer import Scorer
+from haystack_integrations.common.bloomz.shared_calls import SharedCalls
+from haystack_integrations.common.bloomz.tokens import TokenIds
 
 pytestmark = pytest.mark.slow  # a service of its own, its threads, or hundreds of requests
 
@@ -93,6 +100,59 @@ def test_a_full_queue_refuses_and_a_client_that_left_costs_nothing(
     assert counted['bloomz_request_seconds_count{door="/v1/search",status="499"}'] == 1
     assert counted.get('bloomz_step_seconds_count{step="rank"}', 0) == 0
     assert client.post("/v1/search", json={"query": "Où est la tour Eiffel ?"}).status_code == 200
+
+
+@pytest.mark.parametrize(("door", "calls_of_the_model"), [("short", [8]), ("slots", [2, 2, 2, 2])])
+def test_short_texts_that_wait_are_one_call_of_the_model(
+    served: httpx.Client, monkeypatch: pytest.MonkeyPatch, door: str, calls_of_the_model: list[int]
+) -> None:
+    """Through the two slots of a search no more than two would ever meet."""
+    state = served.app.state.service  # type: ignore[attr-defined]
+    calls, pack = state.models.embedder._warm_engine().checkpoint.short_calls, batches.pack
+    alone = [vector(served, question) for question in QUESTIONS * 2]
+    seen: list[int] = []
+
+    def counted(token_ids: list[TokenIds]) -> PackedBatch:
+        seen.append(len(token_ids))
+        return pack(token_ids)
+
+    monkeypatch.setattr(batches, "pack", counted)
+    monkeypatch.setattr(calls, "_cores", torch.get_num_threads())  # one call at a time
+    monkeypatch.setattr(state, "short", getattr(state, door))
+    together: list[np.ndarray] = []
+    with ThreadPoolExecutor(len(alone)) as threads:
+        for start in range(0, len(alone), calls_of_the_model[0]):
+            asked = (QUESTIONS * 2)[start : start + calls_of_the_model[0]]
+            with held(calls):
+                futures = [threads.submit(vector, served, question) for question in asked]
+                until(lambda: len(calls._waiting) == calls_of_the_model[0])
+            together += [future.result(SECONDS) for future in futures]
+    assert seen == calls_of_the_model
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def vector(client: httpx.Client, text: str) -> np.ndarray:
+    """Return what the service makes of a text."""
+    return np.asarray(client.post("/v1/embeddings", json={"input": text}).json()["data"][0]["embedding"])
+
+
+@contextmanager
+def held(calls: SharedCalls) -> Iterator[None]:
+    """Keep an engine busy."""
+    started, enough = threading.Event(), threading.Event()
+
+    def busy(inputs: list[list[int]]) -> torch.Tensor:
+        started.set()
+        assert enough.wait(SECONDS)
+        return torch.zeros(len(inputs), 1)
+
+    with ThreadPoolExecutor(1) as holder:
+        holder.submit(calls.run, busy, [[0]])
+        try:
+            assert started.wait(SECONDS)
+            yield
+        finally:
+            enough.set()
 
 
 def test_until_the_models_are_loaded(serve: Serve) -> None:

@@ -31,6 +31,7 @@ from bloomz_haystack.service.static_page import mount_pages
 from bloomz_haystack.service.types import ErrorResponse
 
 UPLOADS_AT_ONCE = 2  # that are read; each may be large
+SHORT_AT_ONCE = 16  # texts to be embedded; they take no memory to speak of, and wait for one call of the model
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +51,11 @@ def create_app(settings: ServeSettings, *, on_failure: Callable[[], None] = lamb
     """
     models = Models(settings)
     jobs = Jobs(models.store.folder, models.index_settings, models.catalog)
-    slots, uploads = Slots(settings.slots, settings.waiting), Slots(UPLOADS_AT_ONCE, settings.waiting)
-    state = ServiceState(settings, models, slots, uploads, jobs, Metrics(), time.time())
+    slots, short, uploads = (Slots(most, settings.waiting) for most in (settings.slots, SHORT_AT_ONCE, UPLOADS_AT_ONCE))
+    state = ServiceState(settings, models, slots, short, uploads, jobs, Metrics(), time.time())
     if settings.generator and settings.generator_model:
         state.generator = AnswerGenerator(settings.generator, settings.generator_model)
-    state.metrics.registry.register(StateCollector(slots, jobs, models))
+    state.metrics.registry.register(StateCollector([slots, short], jobs, models))
     app = FastAPI(
         title="bloomz",
         description=DESCRIPTION,
@@ -94,7 +95,8 @@ def _lifespan(on_failure: Callable[[], None]) -> Callable[[FastAPI], AbstractAsy
         if state.generator:
             await state.generator.close()
         await asyncio.to_thread(state.jobs.close)
-        state.slots.close()
+        for slots in (state.slots, state.short):
+            slots.close()
         state.models.close()
 
     return lifespan

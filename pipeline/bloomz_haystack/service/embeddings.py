@@ -16,6 +16,7 @@ from bloomz_haystack.service.model_types import (
 from bloomz_haystack.service.models import Models
 from bloomz_haystack.service.rerank import check_served
 from bloomz_haystack.service.state import AnyState, ReadyState
+from haystack_integrations.common.bloomz.batches import SHORT
 
 CHAT_MODEL = "bloomz"  # the service as a whole, to those who chat with it
 
@@ -31,7 +32,14 @@ async def embed_texts(wanted: EmbeddingsRequest, request: Request, state: ReadyS
         with client_errors():
             return _embedded(state.models, wanted)
 
-    return await state.slots.run(request, work)
+    slots = state.short if _is_short(wanted) else state.slots
+    return await slots.run(request, work)
+
+
+def _is_short(wanted: EmbeddingsRequest) -> bool:
+    """Return whether the engine surely computes a request with others that wait: a token is at least a byte."""
+    texts = [wanted.input] if isinstance(wanted.input, str) else wanted.input
+    return sum(len(text.encode()) + 1 for text in texts) <= SHORT
 
 
 def _embedded(models: Models, wanted: EmbeddingsRequest) -> EmbeddingsResponse:

@@ -1,6 +1,6 @@
 """What is counted while the service runs -> Prometheus' text, at `GET /metrics`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -42,7 +42,7 @@ class Metrics:
 class StateCollector(Collector):
     """Reads queue, store and prefix cache when it is asked."""
 
-    def __init__(self, slots: Slots, jobs: Jobs, models: Models) -> None:
+    def __init__(self, slots: Sequence[Slots], jobs: Jobs, models: Models) -> None:
         """Keep what is read.
 
         :param slots: of the service.
@@ -57,10 +57,12 @@ class StateCollector(Collector):
         :yields: a family of one number each.
         """
         slots, models = self._slots, self._models
+        waiting, in_flight = sum(some.waiting for some in slots), sum(some.in_flight for some in slots)
+        refused = sum(some.refused for some in slots)
         yield GaugeMetricFamily("bloomz_ready", "1 once the models are loaded.", models.ready.is_set())
-        yield GaugeMetricFamily("bloomz_queue_length", "Requests that wait for a slot.", slots.waiting)
-        yield GaugeMetricFamily("bloomz_in_flight", "Requests that are computed.", slots.in_flight)
-        yield CounterMetricFamily("bloomz_refused", "Requests refused because the queue was full.", slots.refused)
+        yield GaugeMetricFamily("bloomz_queue_length", "Requests that wait for a slot.", waiting)
+        yield GaugeMetricFamily("bloomz_in_flight", "Requests that are computed.", in_flight)
+        yield CounterMetricFamily("bloomz_refused", "Requests refused because the queue was full.", refused)
         yield GaugeMetricFamily("bloomz_jobs_waiting", "Uploads that wait to be indexed.", self._jobs.waiting)
         yield CounterMetricFamily("bloomz_embedded", "Passages embedded for uploads.", self._jobs.embedded)
         yield GaugeMetricFamily("bloomz_passages", "Passages in the store.", models.store.count_documents())

@@ -21,6 +21,7 @@ class ServiceState:
     settings: ServeSettings
     models: Models
     slots: Slots
+    short: Slots  # of short texts to be embedded, which the engine computes together
     uploads: Slots  # that are read at the same time
     jobs: Jobs
     metrics: Metrics

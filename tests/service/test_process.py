@@ -48,12 +48,7 @@ class Process:
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + SECONDS
-        while True:
-            try:
-                if self.client.get("/readyz").status_code == 200:
-                    return
-            except httpx.ConnectError:
-                pass
+        while self.client.get("/readyz").status_code != 200:
             assert time.monotonic() < deadline, self.lines
             time.sleep(0.05)
 
@@ -107,6 +102,15 @@ def test_what_is_wrong_at_the_start_is_one_line(store: Path, tmp_path: Path) -> 
         other.listen()
         port = str(other.getsockname()[1])
         assert f"cannot listen on 127.0.0.1 port {port}: address already in use" in refused(*given, "--port", port)
+
+
+def test_who_reads_the_address_may_connect_before_the_server_runs(store: Path) -> None:
+    run = "def run(server, sockets): print(socket.create_connection(sockets[0].getsockname()).getpeername()[1])"
+    code = f"import socket, uvicorn\n{run}\nuvicorn.Server.run = run\n{SERVE}"
+    command = [sys.executable, "-c", code, "serve", "--port", "0", "--store", str(store)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    assert json.loads(ended.stderr.splitlines()[0])["address"].endswith(f":{ended.stdout.strip()}")
+    assert ended.returncode == 0
 
 
 @pytest.mark.slow

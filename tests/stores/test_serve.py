@@ -31,6 +31,14 @@ NAMES: dict[str, Any] = {"table_name": "served", "keyword_index_name": "served_k
 SECONDS = 600  # an end for what hangs, also on a slow machine
 
 
+@pytest.fixture(autouse=True)
+def dropped_table(connected: "Postgres") -> Iterator[None]:
+    """Leave no table to the next test, also after a failure."""
+    yield
+    with psycopg.connect(connected.address(), autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS served_words, served")
+
+
 @contextmanager
 def service(pipeline: Path, address: str) -> Iterator[httpx.Client]:
     """Start a process; do not wait until its models are loaded."""
@@ -116,7 +124,6 @@ def test_three_processes_give_the_same_answers_and_go_on_without_the_replica(
         replica.start()
         wait_for_replica(connected, replica)  # it reads again what came since its last checkpoint
         assert answers(third) == expected
-    drop(connected)
 
 
 def test_an_address_of_both_servers_falls_over_to_the_primary(connected: "Postgres", replica: "Postgres") -> None:
@@ -139,9 +146,3 @@ def test_an_address_of_both_servers_falls_over_to_the_primary(connected: "Postgr
     assert store.count_documents() == 0
     assert on_replica(store)
     store.close()
-    drop(connected)
-
-
-def drop(postgres: "Postgres") -> None:
-    with psycopg.connect(postgres.address(), autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS served_words, served")

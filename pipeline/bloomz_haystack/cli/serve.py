@@ -163,6 +163,7 @@ def _run(settings: ServeSettings, listener: socket.socket) -> None:
         signal.signal(number, server.handle_exit)
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    listener.listen(config.backlog)  # who reads the address may connect at once, and waits for the server
     logging.getLogger("bloomz_haystack.service").info("serving", extra={"address": address})
     if sys.stderr.isatty():
         say(f"{address} (Ctrl-C stops)")
